@@ -1,0 +1,33 @@
+"""`clickstream`: only the frame. Each package brings its commands by the entry-point group clickstream.commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+
+from infra.errors import ClickstreamError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="clickstream")
+def cli() -> None:
+    """A clickstream platform: collect to Kafka, land exactly once on HDFS, learn with Spark, serve and measure."""
+
+
+def load_commands() -> None:
+    """Adds the commands of all installed packages."""
+    for entry in entry_points(group="clickstream.commands"):
+        for command in entry.load():
+            cli.add_command(command)
+
+
+def main() -> None:
+    """Runs the command line. A ClickstreamError is its message on stderr and exit code 2."""
+    load_commands()
+    try:
+        cli()
+    except ClickstreamError as error:
+        click.echo(f"clickstream: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,35 @@
+"""What can go wrong around the platform, before any event is touched.
+
+ClickstreamError                    every error of this project that a user can act on; the CLI prints it and exits 2
+├── ConfigurationError              settings that are wrong or contradict each other, all of them at once
+├── ServiceError                    a server did not start, or did not become healthy
+└── DependencyError                 something the machine must bring is missing (a JVM, jars)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ClickstreamError(Exception):
+    """Base of all errors that have a clear message for the person at the terminal."""
+
+
+class ConfigurationError(ClickstreamError):
+    """Wrong settings; `problems` has one line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ServiceError(ClickstreamError):
+    """`service` failed; `reason` says how, and where its log is."""
+
+    def __init__(self, service: str, reason: str) -> None:
+        self.service, self.reason = service, reason
+        super().__init__(f"{service}: {reason}")
+
+
+class DependencyError(ClickstreamError):
+    """Something that must be on this machine is not."""

@@ -1,0 +1,256 @@
+"""Every address, path and size of the platform, in one frozen object.
+
+`Settings.from_env` reads, in rising order of precedence, the defaults below, a TOML file
+(`$CLICKSTREAM_CONFIG`, else `$CLICKSTREAM_HOME/clickstream.toml`; commented reference: infra/config/clickstream.toml)
+and environment variables (`CLICKSTREAM_KAFKA__PORT=9192`). It reports all errors at once.
+
+A server is started by `clickstream up` unless its address is set: with `kafka.bootstrap_servers`, `hdfs.url` or
+`airflow.url` set, or `spark.hadoop_conf_dir` for YARN, the platform uses what is there instead.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+from pydantic_core import ErrorDetails
+
+from infra.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+
+PREFIX = "CLICKSTREAM_"
+CONFIG_DIR = Path(__file__).parent / "config"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kafka(_Section):
+    """The event log. `properties` are passed to every Kafka client as they are (SASL, TLS …)."""
+
+    bootstrap_servers: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 9092
+    controller_port: Port = 9093
+    heap: str = "384m"
+    topic: Name = "clicks"
+    partitions: Annotated[int, Field(ge=1)] = 4
+    replication: Annotated[int, Field(ge=1)] = 1
+    retention_hours: Annotated[int, Field(ge=1)] = 168
+    properties: dict[str, str] = {}
+
+    @property
+    def managed(self) -> bool:
+        return not self.bootstrap_servers
+
+    @property
+    def address(self) -> str:
+        return self.bootstrap_servers or f"{self.host}:{self.port}"
+
+    @property
+    def schemas_topic(self) -> str:
+        return f"{self.topic}.schemas"
+
+    @property
+    def rejected_topic(self) -> str:
+        return f"{self.topic}.rejected"
+
+
+class Hdfs(_Section):
+    """The file system. `url` is that of an existing one (`hdfs://nameservice1`); `conf_dir` its HADOOP_CONF_DIR."""
+
+    url: str = ""
+    conf_dir: Path | None = None
+    host: str = "127.0.0.1"
+    port: Port = 8020
+    http_port: Port = 9870
+    datanode_port: Port = 9866
+    datanode_http_port: Port = 9864
+    datanode_ipc_port: Port = 9867
+    heap: str = "384m"
+    replication: Annotated[int, Field(ge=1)] = 1
+    root: Annotated[str, Field(pattern=r"^/[^:]*[^/:]$")] = "/clickstream"
+
+    @property
+    def managed(self) -> bool:
+        return not self.url
+
+    @property
+    def address(self) -> str:
+        return self.url or f"hdfs://{self.host}:{self.port}"
+
+
+class Spark(_Section):
+    """How jobs are submitted. `hadoop_conf_dir` is that of an existing YARN; `catalog` the Iceberg catalog's type."""
+
+    master: str = "local[2]"
+    deploy_mode: Literal["client", "cluster"] = "client"
+    driver_memory: str = "1g"
+    executor_memory: str = "1g"
+    shuffle_partitions: Annotated[int, Field(ge=1)] = 4
+    hadoop_conf_dir: Path | None = None
+    catalog: Literal["hadoop", "jdbc", "rest", "hive"] = "hadoop"
+    catalog_uri: str = ""
+    conf: dict[str, str] = {}
+    yarn_port: Port = 8032
+    yarn_http_port: Port = 8088
+
+
+class Airflow(_Section):
+    """The orchestrator. `url` is that of an existing one, with its `username` and `password`."""
+
+    url: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    username: str = "admin"
+    password: str = ""
+    database: str = ""
+    parallelism: Annotated[int, Field(ge=1)] = 2
+
+    @property
+    def managed(self) -> bool:
+        return not self.url
+
+    @property
+    def address(self) -> str:
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+class Collector(_Section):
+    """The HTTP door for events. `write_keys` maps a key's name, stored with each event, to the secret that clients send."""
+
+    url: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    threads: Annotated[int, Field(ge=1)] = 16
+    write_keys: dict[Name, str] = {"demo": "demo"}
+    allowed_origins: list[str] = []
+    anonymize_ip: bool = True
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    ack_timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    spool_max_bytes: Annotated[int, Field(ge=0)] = 1024**3
+
+    @property
+    def address(self) -> str:
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+class Sink(_Section):
+    """When a file is closed and how much memory its owner may use."""
+
+    group: Name = "clickstream-sink"
+    metrics_port: Port = 8002
+    codec: Literal["zstandard", "deflate", "null"] = "zstandard"
+    max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
+    max_records: Annotated[int, Field(ge=1)] = 5_000_000
+    max_age_seconds: Annotated[float, Field(gt=0)] = 300.0
+    memory_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    cut_poll_seconds: Annotated[float, Field(gt=0)] = 1.0
+    schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+
+class Processing(_Section):
+    """Rules of the tables."""
+
+    session_gap_minutes: Annotated[int, Field(ge=1)] = 30
+    dedup_days: Annotated[int, Field(ge=0)] = 7
+    recommendations_per_visitor: Annotated[int, Field(ge=1)] = 20
+
+
+class Webapp(_Section):
+    """The storefront. `collector_url` is the collector as browsers see it."""
+
+    url: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8001
+    write_key: Name = "demo"
+    collector_url: str = ""
+    refresh_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+    @property
+    def address(self) -> str:
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+class Settings(BaseSettings):
+    """The whole configuration; see the module's docstring for where values come from."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+
+    home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(".clickstream")
+    kafka: Kafka = Kafka()
+    hdfs: Hdfs = Hdfs()
+    spark: Spark = Spark()
+    airflow: Airflow = Airflow()
+    collector: Collector = Collector()
+    sink: Sink = Sink()
+    processing: Processing = Processing()
+    webapp: Webapp = Webapp()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (sources["init_settings"],)  # only from_env reads the environment
+
+    @classmethod
+    def from_env(cls) -> Settings:
+        """The settings in force; the only reader of the environment.
+
+        Raises ConfigurationError with one line for each wrong or unknown value, naming where to set it.
+        """
+        environment = [name for name in os.environ if name.startswith(PREFIX)]
+        problems = [
+            f"{name}: no such setting"
+            for name in sorted(environment)
+            if name.removeprefix(PREFIX).split("__")[0].lower() not in {*cls.model_fields, *_OTHER_VARIABLES}
+        ]
+        home = Path(os.environ.get(f"{PREFIX}HOME", ".clickstream")).expanduser()
+        file = Path(os.environ.get(f"{PREFIX}CONFIG", home / "clickstream.toml"))
+        if f"{PREFIX}CONFIG" in os.environ and not file.is_file():
+            problems.append(f"{PREFIX}CONFIG: there is no file {file}")
+
+        class FromEnv(cls):  # type: ignore[misc, valid-type]
+            @classmethod
+            def settings_customise_sources(
+                cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return sources["env_settings"], TomlConfigSettingsSource(settings_cls, file)
+
+        try:
+            settings: Settings = FromEnv()
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError([*problems, f"{file}: {error}"]) from error
+        except SettingsError as error:
+            raise ConfigurationError([*problems, f"{error}: {error.__cause__}"]) from error
+        except ValidationError as error:
+            raise ConfigurationError(problems + [_describe(e, file) for e in error.errors()]) from error
+        if problems:
+            raise ConfigurationError(problems)
+        return settings
+
+
+# Read before the settings themselves, or set for the processes that a supervisor starts.
+_OTHER_VARIABLES = ("config", "service")
+
+
+def _describe(error: ErrorDetails, file: Path) -> str:
+    """One line that names the setting as the environment spells it."""
+    name = PREFIX + "__".join(str(part).upper() for part in error["loc"])
+    where = "" if name in os.environ else f" (or {'.'.join(map(str, error['loc']))} in {file})"
+    return f"{name}{where}: {error['msg']}, not {error['input']!r}"

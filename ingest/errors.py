@@ -1,0 +1,35 @@
+"""What can go wrong with an event.
+
+InvalidEvent            the sender's fault: HTTP 400 or a counted reject, and a record in `clicks.rejected`
+CodecError              bytes that are no event, or of a schema that nobody published
+PublishError            the event is neither in Kafka nor in the spool: HTTP 503, the client keeps it
+└── SpoolFull           the spool's size limit or the disk is reached
+"""
+
+from __future__ import annotations
+
+from infra.errors import ClickstreamError
+
+
+class InvalidEvent(ClickstreamError):  # noqa: N818 - the domain's own term
+    """`field` of a payload is wrong for `reason`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field, self.reason = field, reason
+        super().__init__(f"{field}: {reason}")
+
+
+class CodecError(ClickstreamError):
+    """A Kafka value that can't be decoded; `fingerprint` is its schema's, if it named one."""
+
+    def __init__(self, reason: str, fingerprint: bytes | None = None) -> None:
+        self.reason, self.fingerprint = reason, fingerprint
+        super().__init__(reason)
+
+
+class PublishError(ClickstreamError):
+    """Nothing durable happened; the caller must keep the events."""
+
+
+class SpoolFull(PublishError):  # noqa: N818
+    """The spool takes no more."""
