@@ -19,7 +19,11 @@ def cli() -> None:
 def load_commands() -> None:
     """Adds the commands of all installed packages."""
     for entry in entry_points(group="clickstream.commands"):
-        for command in entry.load():
+        try:
+            loaded = entry.load()
+        except ModuleNotFoundError:
+            continue
+        for command in loaded:
             cli.add_command(command)
 
 

@@ -10,12 +10,14 @@ A server is started by `clickstream up` unless its address is set: with `kafka.b
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,7 +25,6 @@ from pydantic_settings import (
     SettingsError,
     TomlConfigSettingsSource,
 )
-from pydantic_core import ErrorDetails
 
 from infra.errors import ConfigurationError
 
@@ -118,6 +119,8 @@ class Airflow(_Section):
     username: str = "admin"
     password: str = ""
     database: str = ""
+    log_port: Port = 8793
+    trigger_log_port: Port = 8794
     parallelism: Annotated[int, Field(ge=1)] = 2
 
     @property
@@ -130,7 +133,7 @@ class Airflow(_Section):
 
 
 class Collector(_Section):
-    """The HTTP door for events. `write_keys` maps a key's name, stored with each event, to the secret that clients send."""
+    """The HTTP door for events. `write_keys`: a key's name, stored with each event -> the secret that clients send."""
 
     url: str = ""
     host: str = "127.0.0.1"
@@ -193,6 +196,7 @@ class Settings(BaseSettings):
     )
 
     home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(".clickstream")
+    java_home: Path | None = None  # JAVA_HOME does as well
     kafka: Kafka = Kafka()
     hdfs: Hdfs = Hdfs()
     spark: Spark = Spark()
@@ -203,7 +207,7 @@ class Settings(BaseSettings):
     webapp: Webapp = Webapp()
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # type: ignore[override]
         cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (sources["init_settings"],)  # only from_env reads the environment
@@ -242,7 +246,22 @@ class Settings(BaseSettings):
             raise ConfigurationError(problems + [_describe(e, file) for e in error.errors()]) from error
         if problems:
             raise ConfigurationError(problems)
+        if settings.java_home is None and os.environ.get("JAVA_HOME"):
+            settings = settings.model_copy(update={"java_home": Path(os.environ["JAVA_HOME"])})
         return settings
+
+    def to_env(self) -> dict[str, str]:
+        """The environment from which `from_env` reads these settings again: for the processes that we start."""
+        environment = {f"{PREFIX}HOME": str(self.home)}
+        if self.java_home:
+            environment[f"{PREFIX}JAVA_HOME"] = str(self.java_home)
+        for section, default in Settings(home=self.home):
+            if isinstance(default, _Section):
+                for field, value in getattr(self, section):
+                    if value != getattr(default, field):
+                        name = f"{PREFIX}{section}__{field}".upper()
+                        environment[name] = json.dumps(value) if isinstance(value, dict | list) else str(value)
+        return environment
 
 
 # Read before the settings themselves, or set for the processes that a supervisor starts.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ from typing import Any
 import fastavro
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
+from ingest.encoder import encode_body
 from ingest.errors import CodecError
 from ingest.events import ClickEvent, Device, Page, Source
 
 MARKER = b"\xc3\x01"
 HEADER_SIZE = len(MARKER) + 8
 SCHEMA: dict[str, Any] = json.loads(Path(__file__).with_name("click_event.avsc").read_text())
-_PARSED = parse_schema(SCHEMA)
 
 
 def schema_fingerprint(schema: Mapping[str, Any]) -> bytes:
     """CRC-64-AVRO of the parsing canonical form, 8 bytes little-endian, as single-object encoding stores it."""
-    return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(dict(schema)), "CRC-64-AVRO"))
 
 
 FINGERPRINT = schema_fingerprint(SCHEMA)
@@ -33,10 +32,7 @@ _HEADER = MARKER + FINGERPRINT
 
 def encode(event: ClickEvent) -> bytes:
     """The value of a Kafka record."""
-    out = io.BytesIO()
-    out.write(_HEADER)
-    fastavro.schemaless_writer(out, _PARSED, asdict(event))
-    return out.getvalue()
+    return _HEADER + encode_body(event)
 
 
 def split(value: bytes) -> tuple[bytes, bytes]:

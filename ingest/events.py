@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
-EventType = Literal[
-    "page_view", "click", "impression", "add_to_cart", "purchase", "search", "identify", "custom"
-]
+EventType = Literal["page_view", "click", "impression", "add_to_cart", "purchase", "search", "identify", "custom"]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 
 # Fixed for ever: every event_id that was ever stored derives from it.
@@ -52,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClickEvent:
-    """One thing that a visitor did; each field is documented in click_event.avsc. Times are milliseconds since 1970, UTC."""
+    """One thing that a visitor did; click_event.avsc documents each field. Times are ms since 1970, UTC."""
 
     event_id: str
     message_id: str

@@ -1,0 +1,23 @@
+"""How each protocol's payload becomes events: pure functions of a payload and of the request's `Context`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a request says of all its events. Times are milliseconds since 1970, UTC.
+
+    `write_key` is the key's name; `ip` and `user_agent` are those of the request, used for live events that bring
+    none of their own; `run` names the replay or simulation that sends history.
+    """
+
+    write_key: str
+    received_at: int
+    protocol: str = "native"
+    sent_at: int | None = None
+    run: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    anonymize_ip: bool = True

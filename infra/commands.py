@@ -1,0 +1,104 @@
+"""up, down, status, logs, destroy: the commands around the one-machine cluster."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from infra.errors import ServiceError
+from infra.settings import Settings
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@click.option("--with", "extra", type=click.Choice(["yarn"]), multiple=True, help="Also start this.")
+@_AS_JSON
+def up(services: tuple[str, ...], extra: tuple[str, ...], as_json: bool) -> dict[str, float]:
+    """Start Kafka, HDFS, Airflow, collector, sink and web app, or just SERVICES; wait until each is well."""
+    from infra.services.cluster import Cluster
+
+    states: dict[str, str] = {}
+
+    def table() -> Table:
+        shown = Table("service", "state", box=None)
+        for name, state in states.items():
+            shown.add_row(name, f"[green]{state}" if state == "healthy" else state)
+        return shown
+
+    with Live(get_renderable=table, console=Console(stderr=True), refresh_per_second=4):
+        took = Cluster(Settings.from_env(), yarn="yarn" in extra, only=services).up(states.__setitem__)
+    if as_json:
+        click.echo(json.dumps(took))
+    return took
+
+
+@click.command()
+def down() -> None:
+    """Stop everything that `up` started; the data stays."""
+    from infra.services.cluster import Cluster
+
+    Cluster(Settings.from_env()).down()
+
+
+@click.command()
+@_AS_JSON
+def status(as_json: bool = False) -> dict[str, Any]:
+    """Show each service's state, and the URLs. Exit code 1 unless all are well."""
+    from infra.services.cluster import Cluster, urls
+
+    settings = Settings.from_env()
+    services = Cluster(settings).status()
+    facts = {"home": str(settings.home), "services": services, "urls": urls(settings)}
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        table = Table("service", "state", "pid", "problem", box=None)
+        for name, service in services.items():
+            table.add_row(name, service["state"], str(service["pid"] or ""), service["problem"] or "")
+        Console().print(table)
+        for name, url in facts["urls"].items():  # type: ignore[attr-defined]
+            click.echo(f"{name}: {url}")
+    if any(service["state"] not in ("healthy", "external") for service in services.values()):
+        click.get_current_context().exit(1)
+    return facts
+
+
+@click.command()
+@click.argument("service")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
+@click.option("-n", "--lines", default=100, show_default=True, help="How many lines from the end.")
+def logs(service: str, follow: bool, lines: int) -> None:
+    """Print a service's log."""
+    folder = Settings.from_env().home / "logs"
+    file = folder / f"{service}.log"
+    if not file.exists():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none yet"
+        raise ServiceError(service, f"has no log in {folder}; there are: {known}")
+    subprocess.run(["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)], check=False)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Really do it.")
+def destroy(yes: bool) -> None:
+    """Stop everything and delete CLICKSTREAM_HOME with all its data."""
+    from infra.services.cluster import Cluster
+
+    settings = Settings.from_env()
+    if not yes:
+        raise ServiceError("destroy", f"would delete {settings.home} with all its data: add --yes")
+    if not (settings.home / "run").is_dir():
+        raise ServiceError("destroy", f"{settings.home} is no home of clickstream (CLICKSTREAM_HOME)")
+    Cluster(settings).down()
+    shutil.rmtree(settings.home)
+
+
+commands = [up, down, status, logs, destroy]

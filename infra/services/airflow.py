@@ -1,0 +1,98 @@
+"""Airflow's four processes on a database of their own, or the installation that `airflow.url` names."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import requests
+
+from infra.services.service import Service, run_once
+from infra.settings import Settings
+
+_PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
+    """api-server, scheduler, dag-processor and triggerer, all after one migration of the database."""
+    if not settings.airflow.managed:
+        return [Service("airflow", partial(_problem, settings, "metadatabase"))]
+    airflow = settings.airflow
+    executable = str(Path(sys.executable).with_name("airflow"))
+    lock, migrated = threading.Lock(), threading.Event()
+
+    def migrate() -> None:
+        with lock:
+            if not migrated.is_set():
+                log = settings.home / "logs" / "airflow-migrate.log"
+                run_once("airflow", [executable, "db", "migrate"], log, environment)
+                migrated.set()
+
+    ports = {
+        "api-server": {"AIRFLOW__PORT": airflow.port},
+        "scheduler": {"AIRFLOW__LOG_PORT": airflow.log_port},
+        "triggerer": {"AIRFLOW__TRIGGER_LOG_PORT": airflow.trigger_log_port},
+    }
+    return [
+        Service(
+            f"airflow-{name}",
+            partial(_problem, settings, _HEALTH[name]),
+            [executable, name],
+            ports.get(name, {}),
+            airflow.host,
+            prepare=migrate,
+        )
+        for name in _PROCESSES
+    ]
+
+
+_HEALTH = {
+    "api-server": "metadatabase",
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+
+
+def _problem(settings: Settings, component: str) -> str | None:
+    url = f"{settings.airflow.address}/api/v2/monitor/health"
+    try:
+        answer = requests.get(url, timeout=3)
+        status = answer.json()[component]["status"]
+    except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+        return f"{url}: {type(error).__name__}"
+    return None if status == "healthy" else f"{url} says {component} is {status}"
+
+
+def installation_secrets(settings: Settings) -> dict[str, str]:
+    """Keys and the admin's password, made once per installation and kept in a file that only its owner reads."""
+    file = settings.home / "airflow" / "secrets.json"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = {
+            "secret_key": secrets.token_hex(32),
+            "jwt_secret": secrets.token_hex(48),
+            "password": secrets.token_urlsafe(12),
+        }
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(made))
+    known: dict[str, str] = json.loads(file.read_text())
+    return known
+
+
+def password(settings: Settings) -> str:
+    """That of `airflow.username`: the setting's, else this installation's own."""
+    if settings.airflow.password or not settings.airflow.managed:
+        return settings.airflow.password
+    return installation_secrets(settings)["password"]
+
+
+def write_password_file(settings: Settings) -> None:
+    """The file from which Airflow's simple auth manager reads the admin's password."""
+    file = settings.home / "airflow" / "passwords.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({settings.airflow.username: password(settings)}))

@@ -1,0 +1,238 @@
+"""`up`, `down` and `status`: the one-machine cluster as a whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from infra.errors import ConfigurationError, ServiceError
+from infra.services import airflow, apps, hadoop, jvm, kafka
+from infra.services.service import Service
+from infra.services.supervision import Supervisor, end, orphans, socket_path
+from infra.settings import CONFIG_DIR, PREFIX, Settings
+
+DAGS_FOLDER = Path(__file__).parents[2] / "dags"
+_FREE_BYTES = 2 * 1024**3
+_PATIENCE = 180.0  # seconds that a service may take to become well
+Report = Callable[[str, str], None]  # (service, state)
+
+
+class Cluster:
+    """The servers of one home: all, or `only` some. `yarn` adds a ResourceManager and a NodeManager."""
+
+    def __init__(self, settings: Settings, yarn: bool = False, only: Collection[str] = ()) -> None:
+        self.settings = settings
+        self._only = only
+        self.supervisor = Supervisor(settings)
+        self._yarn = yarn or settings.spark.master == "yarn" or "nodemanager" in self.supervisor.states()
+
+    def services(self) -> list[Service]:
+        """Every server, in no order; existing ones of others too."""
+        environment = self.environment()
+        every = [
+            *kafka.services(self.settings, environment),
+            *hadoop.services(self.settings, environment, self._yarn),
+            *airflow.services(self.settings, environment),
+            *apps.services(self.settings),
+        ]
+        unknown = set(self._only) - {service.name for service in every}
+        if unknown:
+            known = ", ".join(service.name for service in every)
+            raise ServiceError(", ".join(sorted(unknown)), f"no such service; there are: {known}")
+        return [service for service in every if not self._only or service.name in self._only]
+
+    def environment(self) -> dict[str, str]:
+        """What every process gets: this process's environment, the settings, and where Java, Spark and Hadoop are."""
+        settings, python = self.settings, Path(sys.executable)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return {
+            **inherited,
+            **settings.to_env(),
+            "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "JAVA_HOME": str(jvm.java_home(settings)),
+            "AIRFLOW_HOME": str(settings.home / "airflow"),
+            "HADOOP_CONF_DIR": str(hadoop_conf_dir(settings)),
+            "YARN_CONF_DIR": str(hadoop_conf_dir(settings)),
+            "PYSPARK_PYTHON": str(python),
+            "PYSPARK_DRIVER_PYTHON": str(python),
+        }
+
+    def up(self, report: Report) -> dict[str, float]:
+        """Starts what isn't running and waits until all is well; service -> seconds that it took.
+
+        Raises ServiceError or ConfigurationError; what this call started is then stopped again.
+        """
+        with self._exclusive():
+            known = self.supervisor.states()
+            services = self.services()
+            if not known:
+                end(orphans(self.settings))
+            running = {name for name, info in known.items() if info["statename"] in ("RUNNING", "STARTING")}
+            self._check_machine([s for s in services if s.managed and s.name not in running])
+            configuration = self._render([s for s in services if s.managed])
+            if known:
+                self.supervisor.reload()
+            else:
+                self.supervisor.launch(configuration, self.environment())
+            try:
+                return self._start_all(services, report)
+            except BaseException:
+                if not running:
+                    self.supervisor.shutdown()
+                else:
+                    for service in services:
+                        if service.managed and service.name not in running:
+                            self.supervisor.stop(service.name)
+                raise
+
+    def down(self) -> None:
+        """Stops every process of this home; the data stays."""
+        with self._exclusive():
+            self.supervisor.shutdown()
+            end(orphans(self.settings))
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """service -> {state: healthy | unhealthy | stopped | external, pid, problem}."""
+        states = self.supervisor.states()
+        services = self.services()
+        with ThreadPoolExecutor(len(services)) as pool:
+            problems = list(pool.map(lambda service: service.problem(), services))
+        found = {}
+        for service, problem in zip(services, problems, strict=True):
+            info = states.get(service.name, {})
+            if service.managed and info.get("statename") not in ("RUNNING", "STARTING"):
+                state = "stopped" if info.get("statename") in (None, "STOPPED", "EXITED") else info["statename"].lower()
+            elif problem:
+                state = "unhealthy"
+            else:
+                state = "healthy" if service.managed else "external"
+            found[service.name] = {"state": state, "pid": info.get("pid") or None, "problem": problem}
+        return found
+
+    def _start_all(self, services: list[Service], report: Report) -> dict[str, float]:
+        """Each service as soon as those before it are well, side by side."""
+        by_name = {service.name: service for service in services}
+        order = TopologicalSorter({s.name: [a for a in s.after if a in by_name] for s in services})
+        order.prepare()
+        took: dict[str, float] = {}
+        pending: set[Future[tuple[str, float]]] = set()
+        with ThreadPoolExecutor(len(services)) as pool:
+            while order.is_active():
+                pending |= {pool.submit(self._start, by_name[name], report) for name in order.get_ready()}
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    name, took[name] = future.result()
+                    order.done(name)
+        return took
+
+    def _start(self, service: Service, report: Report) -> tuple[str, float]:
+        began = time.monotonic()
+        report(service.name, "starting" if service.managed else "looking")
+        if service.managed:
+            service.prepare()
+            self.supervisor.start(service.name)
+        while problem := service.problem():
+            if time.monotonic() - began > (_PATIENCE if service.managed else 20):
+                raise ServiceError(service.name, f"{problem}{self._last_words(service)}")
+            time.sleep(0.5)
+        service.finish()
+        report(service.name, "healthy")
+        return service.name, round(time.monotonic() - began, 1)
+
+    def _last_words(self, service: Service) -> str:
+        log = self.log(service.name)
+        if not service.managed or not log.exists():
+            return ""
+        lines = log.read_text(errors="replace").strip().splitlines() or [""]
+        return f"; its last line: {lines[-1][:300]} (log: {log})"
+
+    def log(self, service: str) -> Path:
+        """The file to which a service's output goes."""
+        return self.settings.home / "logs" / f"{service}.log"
+
+    def _check_machine(self, services: list[Service]) -> None:
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.settings.home).free
+        problems = []
+        if free < _FREE_BYTES:
+            problems.append(f"{PREFIX}HOME: {self.settings.home} has {free >> 20} MiB left, 2048 are needed")
+        for service in services:
+            for name, port in service.ports.items():
+                if _taken(service.host, port):
+                    problems.append(f"{PREFIX}{name}: port {port} of {service.host} is taken ({service.name})")
+        if problems:
+            raise ConfigurationError(problems)
+
+    def _render(self, services: list[Service]) -> Path:
+        """Writes every configuration file; the path of supervisord's."""
+        home = self.settings.home
+        for folder in ("run", "logs", "data", "conf", "airflow"):
+            (home / folder).mkdir(parents=True, exist_ok=True)
+        loader = jinja2.FileSystemLoader(CONFIG_DIR)
+        templates = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        context = {
+            "s": self.settings,
+            "services": services,
+            "socket": socket_path(self.settings),
+            "dags_folder": DAGS_FOLDER,
+            "secrets": airflow.installation_secrets(self.settings),
+        }
+        for name in templates.list_templates(filter_func=lambda name: "/" in name):
+            target = home / name if name.startswith("airflow/") else home / "conf" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch(mode=0o600)
+            target.write_text(templates.get_template(name).render(context))
+        airflow.write_password_file(self.settings)
+        return home / "conf" / "supervisor" / "supervisord.conf"
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One `up` or `down` at a time; the lock goes with its process."""
+        (self.settings.home / "run").mkdir(parents=True, exist_ok=True)
+        with (self.settings.home / "run" / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ServiceError("cluster", f"another up or down is at work in {self.settings.home}") from None
+            yield
+
+
+def hadoop_conf_dir(settings: Settings) -> Path:
+    """The HADOOP_CONF_DIR in force: an existing cluster's, else the one that `up` renders."""
+    return settings.spark.hadoop_conf_dir or settings.hdfs.conf_dir or settings.home / "conf" / "hadoop"
+
+
+def urls(settings: Settings) -> dict[str, str]:
+    """Where people look."""
+    found = {
+        "collector": settings.collector.address,
+        "webapp": settings.webapp.address,
+        "airflow": settings.airflow.address,
+    }
+    if settings.hdfs.managed:
+        found["namenode"] = f"http://{settings.hdfs.host}:{settings.hdfs.http_port}"
+    if settings.spark.master == "yarn" and settings.spark.hadoop_conf_dir is None:
+        found["yarn"] = f"http://{settings.hdfs.host}:{settings.spark.yarn_http_port}"
+    return found
+
+
+def _taken(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False

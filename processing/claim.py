@@ -1,0 +1,99 @@
+"""One job of a batch at a time on this machine: a retry finds its predecessor and ends it before it starts.
+
+A retry comes when its submitter lost the first try, which may be alive all the same. Each job records who runs it
+(pid and start time of itself and of its JVM) in <home>/run/jobs/<job>-<batch>.json. A pid alone proves nothing, since
+numbers are used again; with its start time it does. On YARN predecessors are found by tag, which is the submitter's part.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import structlog
+
+log = structlog.get_logger()
+
+_PATIENCE_SECONDS = 10.0
+_Identity = tuple[int, float]  # pid and start time, seconds since 1970
+
+
+@contextmanager
+def claim(home: Path, job: str, batch: str) -> Iterator[None]:
+    """Holds the job of this batch; who held it before is ended first, with its JVM. The record goes at the end."""
+    folder = home / "run" / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / f"{job}-{batch}.json"
+    with record.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once the second ends the first
+        for process in _alive(record):
+            log.warning("job_predecessor_ended", job=job, batch=batch, pid=process.pid)
+        _end(_alive(record))
+        own = _own_processes()
+        _write(record, own)
+    try:
+        yield
+    finally:
+        if _read(record) == own:
+            record.unlink(missing_ok=True)
+
+
+def _own_processes() -> list[_Identity]:
+    """This process and, below spark-submit, the JVM that started it: ended together, or one would linger."""
+    me = psutil.Process()
+    parent = me.parent()
+    jvm = [parent] if parent is not None and parent.name() == "java" else []
+    return [(process.pid, process.create_time()) for process in (me, *jvm)]
+
+
+def _alive(record: Path) -> list[psutil.Process]:
+    """The recorded processes that still run, but for this one and its own JVM."""
+    own = _own_processes()
+    found = []
+    for pid, started in _read(record):
+        try:
+            process = psutil.Process(pid)
+            running = process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            continue
+        if running and (pid, started) not in own:
+            found.append(process)
+    return found
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Asks, waits, then insists, and returns when all are gone."""
+    for process in processes:
+        _signal(process, kill=False)
+    _, stubborn = psutil.wait_procs(processes, timeout=_PATIENCE_SECONDS)
+    for process in stubborn:
+        _signal(process, kill=True)
+    psutil.wait_procs(stubborn, timeout=_PATIENCE_SECONDS)
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        process.kill() if kill else process.terminate()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _read(record: Path) -> list[_Identity]:
+    """What the record says; nothing when there is none, or one that a crash left in pieces."""
+    try:
+        processes = json.loads(record.read_text())["processes"]
+        return [(int(one["pid"]), float(one["create_time"])) for one in processes]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write(record: Path, processes: list[_Identity]) -> None:
+    text = json.dumps({"processes": [{"pid": pid, "create_time": started} for pid, started in processes]})
+    temporary = record.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(record)

@@ -1,0 +1,116 @@
+"""From landed records to curated events: validate, deduplicate, mark what is late. DataFrames in, DataFrames out.
+
+`raw` rows are envelopes {partition, offset, appended_at, event} as `raw.read` gives them: times are milliseconds,
+not yet timestamps, so that one absurd time is an invalid record and no overflow that ends the job.
+Each record has exactly one outcome: curated (reason and winner null), duplicate (winner set) or invalid (reason set).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from ingest.events import to_millis
+from processing.tables import DUPLICATES, EVENTS, INVALID
+
+# Wide enough for any log that has clicks in it; what lies outside is a broken clock or a broken unit.
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+
+_UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_TIMES = ("occurred_at", "received_at")
+_OWN = {"batch", "partition", "offset", "appended_at", "visitor_id", "late"}  # not fields of the event
+
+
+def classify(raw: DataFrame, earlier: DataFrame, batch: int) -> DataFrame:
+    """`raw` with `reason` (string) and `winner` {batch, partition, offset}.
+
+    `earlier`: (event_id, batch, partition, offset) of the curated events of the batches to look back at; an event_id
+    appears there once. The winner is the lowest (batch, partition, offset), so a rerun gives the same.
+    """
+    here = F.struct(F.lit(batch).cast("bigint").alias("batch"), "partition", "offset")
+    known = earlier.select(
+        F.col("event_id").alias("key"), F.struct("batch", "partition", "offset").alias("before")
+    )
+    same = Window.partitionBy("key").orderBy("partition", "offset")
+    return (
+        raw.withColumn("reason", _reason())
+        # An invalid record meets nobody: its key is its own place, which is no event id.
+        .withColumn(
+            "key",
+            F.when(F.col("reason").isNull(), F.col("event.event_id")).otherwise(
+                F.concat_ws("+", "partition", "offset")
+            ),
+        )
+        .withColumn("first", F.first(here).over(same))
+        .join(known, on="key", how="left")
+        .withColumn("best", F.coalesce("before", "first"))
+        .withColumn("winner", F.when(F.col("best") != here, F.col("best")))
+        .select("partition", "offset", "appended_at", "event", "reason", "winner")
+    )
+
+
+def curated(classified: DataFrame, newest_before: datetime | None, lateness: timedelta) -> DataFrame:
+    """Rows of `events` but for `batch`. Late: more than `lateness` older than the newest event of earlier batches."""
+    fields = [name for name in EVENTS.columns if name not in _OWN]
+    late = (
+        F.lit(False)
+        if newest_before is None
+        else F.coalesce(F.col("occurred_at") < F.lit(newest_before - lateness), F.lit(False))
+    )
+    return (
+        classified.filter(F.col("reason").isNull() & F.col("winner").isNull())
+        .select(
+            "partition",
+            "offset",
+            F.timestamp_millis("appended_at").alias("appended_at"),
+            *[_field(name) for name in fields],
+            F.coalesce("event.anonymous_id", "event.user_id").alias("visitor_id"),
+        )
+        .withColumn("late", late)
+    )
+
+
+def duplicates(classified: DataFrame) -> DataFrame:
+    """Rows of `duplicates` but for `batch`: the losers, each with its winner."""
+    return (
+        classified.filter(F.col("reason").isNull() & F.col("winner").isNotNull())
+        .withColumn("appended_at", F.timestamp_millis("appended_at"))
+        .withColumn("event_id", F.col("event.event_id"))
+        .withColumns({f"winner_{name}": F.col(f"winner.{name}") for name in ("batch", "partition", "offset")})
+        .select(*[name for name in DUPLICATES.columns if name != "batch"])
+    )
+
+
+def invalid(classified: DataFrame) -> DataFrame:
+    """Rows of `invalid` but for `batch`: the whole event as JSON beside the reason."""
+    return (
+        classified.filter(F.col("reason").isNotNull())
+        .withColumn("appended_at", F.timestamp_millis("appended_at"))
+        .withColumn("event", F.to_json("event"))
+        .select(*[name for name in INVALID.columns if name != "batch"])
+    )
+
+
+def _field(name: str) -> Column:
+    value = F.col(f"event.{name}")
+    return (F.timestamp_millis(value) if name in _TIMES else value).alias(name)
+
+
+def _reason() -> Column:
+    """Why a record is no event; null when it is one."""
+
+    def sane(name: str) -> Column:
+        return F.col(f"event.{name}").between(to_millis(EARLIEST), to_millis(LATEST))
+
+    value = F.col("event.value")
+    return (
+        F.when(F.col("event").isNull(), "event is missing")
+        .when(~F.coalesce(F.col("event.event_id").rlike(_UUID), F.lit(False)), "event_id is no uuid")
+        .when(F.coalesce(F.col("event.write_key"), F.lit("")) == "", "write_key is missing")
+        .when(~F.coalesce(sane("occurred_at"), F.lit(False)), "occurred_at is out of bounds")
+        .when(~F.coalesce(sane("received_at"), F.lit(False)), "received_at is out of bounds")
+        .when(F.isnan(value) | (F.abs(value) == float("inf")), "value is not finite")
+    )

@@ -1,0 +1,107 @@
+"""The lists that the web app shows: per visitor, per item, and for everybody. DataFrames in and out.
+
+`rank` counts from 0, ties go by item id.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from processing import sessions
+from processing.training.als import first
+
+MAX_SESSION_ITEMS = 50  # pairs grow with the square; a session beyond is cut to its first ones
+
+
+def popular(items: DataFrame, n: int) -> DataFrame:
+    """(rank, item_id, score): the `n` items of the highest popularity above 0. `items`: (item_id, popularity)."""
+    return (
+        items.filter(F.col("popularity") > 0)
+        .orderBy(F.col("popularity").desc(), "item_id")
+        .limit(n)
+        .withColumn("rank", F.row_number().over(Window.orderBy(F.col("popularity").desc(), "item_id")) - 1)
+        .select("rank", "item_id", F.col("popularity").alias("score"))
+    )
+
+
+def unseen_popular(visitors: DataFrame, ranked: DataFrame, seen: DataFrame, n: int) -> DataFrame:
+    """(visitor_id, rank, item_id, score): for each of `visitors` the first `n` of `ranked` that they have not seen.
+
+    `ranked`: what `popular` gives, long enough to leave `n` (n + MAX_SEEN always is).
+    """
+    candidates = (
+        visitors.select("visitor_id")
+        .crossJoin(F.broadcast(ranked.select("item_id", "score")))
+        .join(seen.select("visitor_id", "item_id"), on=["visitor_id", "item_id"], how="left_anti")
+    )
+    return first(candidates, n, by="visitor_id", item="item_id").select(
+        "visitor_id", "rank", "item_id", "score"
+    )
+
+
+def for_visitors(
+    visitors: DataFrame, learned: DataFrame | None, ranked: DataFrame, seen: DataFrame, n: int
+) -> DataFrame:
+    """(visitor_id, rank, item_id, score, source): `n` items per visitor, learned ones first, then popular ones.
+
+    `learned`: what `als.top` gives, None where nothing could be learned. Scores compare within one source only.
+    """
+    columns = ("visitor_id", "rank", "item_id", "score")
+    if learned is None:
+        return unseen_popular(visitors, ranked, seen, n).select(*columns, F.lit("popular").alias("source"))
+    full = learned.filter(F.col("rank") == n - 1).select("visitor_id")
+    lacking = visitors.select("visitor_id").join(full, on="visitor_id", how="left_anti")
+    unwanted = seen.select("visitor_id", "item_id").unionByName(learned.select("visitor_id", "item_id"))
+    filling = unseen_popular(lacking, ranked, unwanted, n)
+    both = learned.select(*columns, F.lit("als").alias("source")).unionByName(
+        filling.select(*columns, F.lit("popular").alias("source"))
+    )
+    # "als" sorts before "popular".
+    order = Window.partitionBy("visitor_id").orderBy("source", F.col("score").desc(), "item_id")
+    return (
+        both.withColumn("rank", F.row_number().over(order) - 1)
+        .filter(F.col("rank") < n)
+        .select(*columns, "source")
+    )
+
+
+def similar(events: DataFrame, gap: timedelta, n: int) -> DataFrame:
+    """(item_id, rank, similar_item_id, score): items that the same sessions of people met, most similar first.
+
+    Cosine of the items' session vectors: sessions with both / sqrt(sessions with the one x with the other).
+    """
+    visits = _session_items(events, gap)
+    counts = visits.groupBy("item_id").agg(F.count("*").alias("visits"))
+    left = visits.select("session_id", "item_id")
+    right = visits.select("session_id", F.col("item_id").alias("similar_item_id"))
+    pairs = (
+        left.join(right, on="session_id", how="inner")
+        .filter(F.col("item_id") != F.col("similar_item_id"))
+        .groupBy("item_id", "similar_item_id")
+        .agg(F.count("*").alias("both"))
+    )
+    other = counts.select(F.col("item_id").alias("similar_item_id"), F.col("visits").alias("other_visits"))
+    scored = pairs.join(counts, on="item_id", how="inner").join(other, on="similar_item_id", how="inner")
+    scored = scored.withColumn(
+        "score", F.round(F.col("both") / F.sqrt(F.col("visits") * F.col("other_visits")), 6)
+    )
+    return first(scored, n, by="item_id", item="similar_item_id").select(
+        "item_id", "rank", "similar_item_id", "score"
+    )
+
+
+def _session_items(events: DataFrame, gap: timedelta) -> DataFrame:
+    """Distinct (session_id, item_id) of people, at most MAX_SESSION_ITEMS of a session, the first ones."""
+    earliest = Window.partitionBy("session_id").orderBy("place")
+    return (
+        sessions.assign(events, gap)
+        .filter(~F.col("is_bot") & F.col("item_id").isNotNull())
+        .groupBy("session_id", "item_id")
+        .agg(F.min("place").alias("place"))
+        .withColumn("nth", F.row_number().over(earliest))
+        .filter(F.col("nth") <= MAX_SESSION_ITEMS)
+        .select("session_id", "item_id")
+    )

@@ -1,0 +1,94 @@
+"""Sessions: one visitor's events with no pause longer than the gap. DataFrames in, DataFrames out.
+
+Bots are sessionised too, apart from people, and marked. Events of anonymous mode have no visitor and make no session.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from processing.tables import SESSIONS
+
+_VISITOR = ("visitor_id", "is_bot")
+_ENGAGED = ("click", "add_to_cart", "purchase", "search")
+
+
+def touched(events: DataFrame, batch: int) -> DataFrame:
+    """The visitors (visitor_id) that have an event in `batch`."""
+    return (
+        events.filter((F.col("batch") == batch) & F.col("visitor_id").isNotNull())
+        .select("visitor_id")
+        .distinct()
+    )
+
+
+def assign(events: DataFrame, gap: timedelta) -> DataFrame:
+    """`events` of people and bots with `is_bot`, `place` (their order) and `session_id`; those without visitor are left out.
+
+    A session's id is the hash of its visitor and its first event: the same at every rerun, on every machine.
+    """
+    order = ("occurred_at", "sequence", "event_id")  # event_id: the order is total, so the same every time
+    per_visitor = Window.partitionBy(*_VISITOR).orderBy(*order)
+    so_far = per_visitor.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    seconds = gap.total_seconds()
+    pause = F.col("occurred_at").cast("double") - F.lag("occurred_at").over(per_visitor).cast("double")
+    first = F.when(F.coalesce(pause > seconds, F.lit(True)), F.col("event_id"))
+    return (
+        events.filter(F.col("visitor_id").isNotNull())
+        .withColumn("is_bot", F.coalesce("device.is_bot", F.lit(False)))
+        .withColumn("first_event", first)
+        .withColumn("first_event", F.last("first_event", ignorenulls=True).over(so_far))
+        .withColumn("session_id", F.sha2(F.concat_ws("\n", "visitor_id", "first_event"), 256))
+        .withColumn("place", F.struct(*order))
+    )
+
+
+def build(events: DataFrame, gap: timedelta) -> DataFrame:
+    """Rows of `sessions` from all events of some visitors."""
+    views = F.col("event_type") == "page_view"
+    page_views, engaged = F.count_if(views), F.count_if(F.col("event_type").isin(*_ENGAGED))
+    on_page = F.when(views & F.col("page.path").isNotNull(), F.col("place"))
+    return (
+        assign(events, gap)
+        .groupBy("session_id", *_VISITOR)
+        .agg(
+            F.max_by("user_id", F.when(F.col("user_id").isNotNull(), F.col("place"))).alias("user_id"),
+            F.min("occurred_at").alias("started_at"),
+            F.max("occurred_at").alias("ended_at"),
+            F.count("*").alias("events"),
+            page_views.alias("page_views"),
+            F.count_distinct("item_id").alias("items"),
+            F.min_by("page.path", on_page).alias("entry_page"),
+            F.max_by("page.path", on_page).alias("exit_page"),
+            F.min_by("page.referrer", "place").alias("referrer"),
+            F.min_by("campaign", F.when(F.size("campaign") > 0, F.col("place"))).alias("campaign"),
+            F.min_by("device", "place").alias("device"),
+            ((page_views <= 1) & (engaged == 0)).alias("bounced"),
+            (F.count_if(F.col("event_type") == "purchase") > 0).alias("converted"),
+            F.sort_array(F.collect_set("batch")).alias("batches"),
+        )
+        .withColumn("duration_seconds", _seconds("ended_at") - _seconds("started_at"))
+        .withColumns({name: F.col(f"device.{name}") for name in ("browser", "os")})
+        .withColumn("device_type", F.col("device.type"))
+        .select(*SESSIONS.columns)
+    )
+
+
+def replacement(built: DataFrame, current: DataFrame, visitors: DataFrame) -> DataFrame:
+    """What a merge needs: `built`, and with `gone` the present sessions of the same visitors that are no more.
+
+    A late event can join two sessions or move a session's first event: the old ids must go.
+    """
+    gone = (
+        current.join(visitors, on="visitor_id", how="left_semi")
+        .join(built.select("session_id"), on="session_id", how="left_anti")
+        .select(*SESSIONS.columns, F.lit(True).alias("gone"))
+    )
+    return built.select(*SESSIONS.columns, F.lit(False).alias("gone")).unionByName(gone)
+
+
+def _seconds(name: str) -> Column:
+    return F.col(name).cast("double")

@@ -1,0 +1,69 @@
+"""Fixtures of all tests: one home with free ports, and its real servers, each started once per session."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from infra.settings import Settings
+
+_PORTS = {
+    "kafka": ["port", "controller_port"],
+    "hdfs": ["port", "http_port", "datanode_port", "datanode_http_port", "datanode_ipc_port"],
+    "spark": ["yarn_port", "yarn_http_port"],
+    "airflow": ["port", "log_port", "trigger_log_port"],
+    "collector": ["port"],
+    "sink": ["metrics_port"],
+    "webapp": ["port"],
+}
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a fresh home whose ports are free now; nothing runs there yet."""
+    return Settings(home=tmp_path_factory.mktemp("home"), **free_ports())
+
+
+@pytest.fixture(scope="session")
+def cluster_settings(settings: Settings) -> Iterator[Settings]:
+    """The same settings with a real Kafka broker, NameNode and DataNode running."""
+    from infra.services.cluster import Cluster
+
+    cluster = Cluster(settings, only=["kafka", "namenode", "datanode"])
+    try:
+        cluster.up(lambda service, state: None)
+        yield settings
+    finally:
+        Cluster(settings).down()
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data beside a checkout; tests that need it skip where it is absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
+
+
+def free_ports() -> dict[str, dict[str, int]]:
+    """section -> field -> a port that is free now; all distinct."""
+    with ExitStack() as held:
+
+        def free() -> int:
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+        return {section: {field: free() for field in fields} for section, fields in _PORTS.items()}
+
+
+def pytest_configure() -> None:
+    """No test reads the settings of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith("CLICKSTREAM_")]:
+        del os.environ[name]

@@ -1,0 +1,84 @@
+"""Which items a list shows, and the honest word on why. Pure, but for the id of each showing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from webapp._ranking import recommend_for_history
+from webapp.snapshot import Item, Snapshot
+
+Source = Literal["for_you", "history", "similar", "popular"]
+
+POPULAR_WHY = "What most visitors looked at."
+LITTLE_KNOWN = "Too little is known of this visitor for more: view a page or two."
+
+
+@dataclass(frozen=True, slots=True)
+class Carousel:
+    """A list of items on a page. `impression_id` names this showing: a click on it answers to that."""
+
+    list_id: str
+    heading: str
+    why: str
+    source: Source
+    items: Sequence[Item]
+    model_version: str
+    impression_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+def popular(snapshot: Snapshot, list_id: str, n: int) -> Carousel:
+    """The first `n` by popularity."""
+    return _carousel(snapshot, list_id, "Popular now", POPULAR_WHY, "popular", snapshot.popular[:n])
+
+
+def recommended(
+    snapshot: Snapshot,
+    list_id: str,
+    visitor_id: str,
+    history: Sequence[str],
+    n: int,
+    shown: Collection[str] = (),
+) -> Carousel:
+    """Learnt for this visitor, else from what they looked at just now (`history`, newest last), else popular.
+
+    `shown` is on the page already and not offered again; neither is what was just looked at.
+    """
+    heading = "Recommended for you"
+    seen = {*history, *shown}
+    learnt = _first(n, (item for item, _ in snapshot.for_visitors.get(visitor_id, ())), seen)
+    plain = _first(n, snapshot.popular, seen)
+    if learnt and learnt != plain[: len(learnt)]:
+        why = "Learnt from this visitor's earlier visits, by the latest training run."
+        return _carousel(snapshot, list_id, heading, why, "for_you", learnt)
+    if known := [item for item in history if snapshot.similar.get(item)]:
+        ranked = recommend_for_history(snapshot.similar, history, snapshot.popular, n + len(seen))
+        picks = _first(n, ranked, seen)
+        if related := {item for viewed in known for item, _ in snapshot.similar[viewed]} & {*picks}:
+            names = " and ".join(f"“{snapshot.items[item].label}”" for item in known[:-3:-1])
+            why = f"{names}." if len(related) == len(picks) else f"{names}; after that, what is popular."
+            return _carousel(snapshot, list_id, heading, why, "history", picks)
+    return _carousel(snapshot, list_id, heading, f"{POPULAR_WHY} {LITTLE_KNOWN}", "popular", plain)
+
+
+def also_viewed(snapshot: Snapshot, list_id: str, item_id: str, n: int) -> Carousel:
+    """What others viewed in the same sessions, else popular items, and then it says so."""
+    if picks := _first(n, (item for item, _ in snapshot.similar.get(item_id, ())), {item_id}):
+        why = "Viewed in the same sessions as this page."
+        return _carousel(snapshot, list_id, "People also viewed", why, "similar", picks)
+    why = f"Too few have viewed this page to say what goes with it. {POPULAR_WHY}"
+    picks = _first(n, snapshot.popular, {item_id})
+    return _carousel(snapshot, list_id, "Popular instead", why, "popular", picks)
+
+
+def _first(n: int, ranked: Iterable[str], without: Collection[str]) -> list[str]:
+    return [item for item in ranked if item not in without][:n]
+
+
+def _carousel(
+    snapshot: Snapshot, list_id: str, heading: str, why: str, source: Source, picks: Sequence[str]
+) -> Carousel:
+    items = [snapshot.items[item] for item in picks]
+    return Carousel(list_id, heading, why, source, items, snapshot.version)

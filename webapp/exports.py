@@ -1,0 +1,34 @@
+"""The exports on HDFS, behind the ExportReader interface; where they lie is storage/exports.py's to say."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+
+from infra.settings import Settings
+from storage import exports
+from storage.hdfs import Hdfs
+from webapp.snapshot import COLUMNS, Export
+
+
+class HdfsExports:
+    """Reads with a client of its own; connects at the first call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._hdfs = Hdfs(settings)
+        self._root = settings.hdfs.root
+
+    def current_version(self) -> str | None:
+        """The version that CURRENT names; None before the first export."""
+        return exports.read_current(self._hdfs, self._root)
+
+    def load(self, version: str) -> Export:
+        """All tables and the report of a version."""
+        files = self._hdfs.arrow_filesystem()
+        folder = exports.folder(self._root, version)
+        tables = {
+            name: pq.read_table(f"{folder}/{name}", filesystem=files, partitioning=None, columns=list(columns))
+            for name, columns in COLUMNS.items()
+        }
+        return Export(tables, json.loads(self._hdfs.read(f"{folder}/report.json")))
