@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
+from infra.demo import demo, live_states
 from infra.errors import ServiceError
 from infra.settings import Settings
 
@@ -26,15 +26,7 @@ def up(services: tuple[str, ...], extra: tuple[str, ...], as_json: bool) -> dict
     """Start Kafka, HDFS, Airflow, collector, sink and web app, or just SERVICES; wait until each is well."""
     from infra.services.cluster import Cluster
 
-    states: dict[str, str] = {}
-
-    def table() -> Table:
-        shown = Table("service", "state", box=None)
-        for name, state in states.items():
-            shown.add_row(name, f"[green]{state}" if state == "healthy" else state)
-        return shown
-
-    with Live(get_renderable=table, console=Console(stderr=True), refresh_per_second=4):
+    with live_states(Console(stderr=True), "service") as states:
         took = Cluster(Settings.from_env(), yarn="yarn" in extra, only=services).up(states.__setitem__)
     if as_json:
         click.echo(json.dumps(took))
@@ -101,4 +93,4 @@ def destroy(yes: bool) -> None:
     shutil.rmtree(settings.home)
 
 
-commands = [up, down, status, logs, destroy]
+commands = [demo, up, down, status, logs, destroy]

@@ -1,6 +1,7 @@
 """What can go wrong with an event.
 
 InvalidEvent            the sender's fault: HTTP 400 or a counted reject, and a record in `clicks.rejected`
+└── BodyTooLarge        HTTP 413
 CodecError              bytes that are no event, or of a schema that nobody published
 PublishError            the event is neither in Kafka nor in the spool: HTTP 503, the client keeps it
 └── SpoolFull           the spool's size limit or the disk is reached
@@ -17,6 +18,14 @@ class InvalidEvent(ClickstreamError):  # noqa: N818 - the domain's own term
     def __init__(self, field: str, reason: str) -> None:
         self.field, self.reason = field, reason
         super().__init__(f"{field}: {reason}")
+
+
+class BodyTooLarge(InvalidEvent):
+    """A body of more than `limit` bytes when decompressed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__("body", f"is larger than {limit} bytes")
 
 
 class CodecError(ClickstreamError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from ingest.errors import PublishError, SpoolFull
 
 _PAGE = 4096
+_READ_BYTES = 4 * 1024 * 1024
 _MIN_PAGES = 8  # an empty spool has this many
 _CREATE = """
 CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key BLOB, value BLOB NOT NULL);
@@ -59,12 +60,18 @@ class Spool:
             )
 
     def oldest(self, limit: int) -> list[tuple[int, Record]]:
-        """Up to `limit` records with their ids, oldest first."""
+        """Up to `limit` records, and not much more than 4 MiB, with their ids, oldest first."""
+        found: list[tuple[int, Record]] = []
+        size = 0
         with self._lock, self._errors():
-            rows = self._db.execute(
-                "SELECT id, topic, key, value FROM records ORDER BY id LIMIT ?", (limit,)
-            ).fetchall()
-        return [(row[0], Record(*row[1:])) for row in rows]
+            rows = self._db.execute("SELECT id, topic, key, value FROM records ORDER BY id LIMIT ?", (limit,))
+            for id_, topic, key, value in rows:
+                found.append((id_, Record(topic, key, value)))
+                size += len(value)
+                if size > _READ_BYTES:
+                    break
+            rows.close()
+        return found
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forgets records that Kafka has; unknown ids are fine (another process was faster)."""

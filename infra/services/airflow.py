@@ -14,6 +14,7 @@ import requests
 from infra.services.service import Service, run_once
 from infra.settings import Settings
 
+TABLES_POOL = "clickstream_tables"
 _PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
@@ -45,9 +46,18 @@ def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
             ports.get(name, {}),
             airflow.host,
             prepare=migrate,
+            finish=partial(_finish, settings, name),
         )
         for name in _PROCESSES
     ]
+
+
+def _finish(settings: Settings, process: str) -> None:
+    """One writer per table at a time: the jobs that write tables share a pool of one slot."""
+    from infra.orchestrator import Orchestrator
+
+    if process == "api-server":
+        Orchestrator(settings).ensure_pool(TABLES_POOL, 1)
 
 
 _HEALTH = {

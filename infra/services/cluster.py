@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 
 import jinja2
 
+from infra import jars, submit
 from infra.errors import ConfigurationError, ServiceError
 from infra.services import airflow, apps, hadoop, jvm, kafka
 from infra.services.service import Service
@@ -63,6 +65,9 @@ class Cluster:
             "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "JAVA_HOME": str(jvm.java_home(settings)),
             "AIRFLOW_HOME": str(settings.home / "airflow"),
+            "AIRFLOW_CONN_CLICKSTREAM_SPARK": json.dumps({"conn_type": "spark", "host": settings.spark.master}),
+            "SPARK_HOME": str(submit.spark_home()),
+            "SPARK_CONF_DIR": str(settings.home / "conf" / "spark"),
             "HADOOP_CONF_DIR": str(hadoop_conf_dir(settings)),
             "YARN_CONF_DIR": str(hadoop_conf_dir(settings)),
             "PYSPARK_PYTHON": str(python),
@@ -187,6 +192,10 @@ class Cluster:
             "services": services,
             "socket": socket_path(self.settings),
             "dags_folder": DAGS_FOLDER,
+            "spark_jars": jars.jars("spark"),
+            "spark_archive": submit.spark_archive_name(),
+            "python": sys.executable,
+            "java_home": jvm.java_home(self.settings),
             "secrets": airflow.installation_secrets(self.settings),
         }
         for name in templates.list_templates(filter_func=lambda name: "/" in name):
@@ -195,6 +204,7 @@ class Cluster:
             target.touch(mode=0o600)
             target.write_text(templates.get_template(name).render(context))
         airflow.write_password_file(self.settings)
+        submit.write_code(self.settings)
         return home / "conf" / "supervisor" / "supervisord.conf"
 
     @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
-from infra import jars
+from infra import jars, submit
 from infra.services import jvm
 from infra.services.service import Service, http_problem, run_once
 from infra.settings import Settings
@@ -24,7 +25,7 @@ def services(settings: Settings, environment: dict[str, str], yarn: bool) -> lis
     """NameNode and DataNode; with `yarn` also ResourceManager and NodeManager, unless settings name existing ones."""
     wanted = _hdfs(settings, environment) if settings.hdfs.managed else [_existing(settings)]
     if yarn and settings.spark.hadoop_conf_dir is None:
-        wanted += _yarn(settings)
+        wanted += _yarn(settings, environment)
     return wanted
 
 
@@ -89,8 +90,18 @@ def _hdfs(settings: Settings, environment: dict[str, str]) -> list[Service]:
     ]
 
 
-def _yarn(settings: Settings) -> list[Service]:
+def _yarn(settings: Settings, environment: dict[str, str]) -> list[Service]:
     run = _runner(settings, settings.hdfs.heap)
+    shell = partial(run, "org.apache.hadoop.fs.FsShell")
+
+    def upload_spark() -> None:
+        """Spark's jars onto HDFS, once: without them each job would upload them anew."""
+        log = settings.home / "logs" / "spark-archive.log"
+        library = f"{settings.hdfs.root}/lib"
+        archive = submit.write_spark_archive(settings)
+        run_once("nodemanager", shell("-mkdir", "-p", library), log, environment)
+        run_once("nodemanager", shell("-put", "-f", str(archive), library), log, environment)
+
     address = f"http://{settings.hdfs.host}:{settings.spark.yarn_http_port}"
 
     def nodes_problem() -> str | None:
@@ -116,7 +127,8 @@ def _yarn(settings: Settings) -> list[Service]:
             nodes_problem,
             run(f"{_YARN}.nodemanager.NodeManager"),
             host=settings.hdfs.host,
-            after=["resourcemanager"],
+            after=["resourcemanager", "datanode"],
+            finish=upload_spark,
         ),
     ]
 

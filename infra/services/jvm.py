@@ -82,3 +82,10 @@ def command(
         main,
         *arguments,
     ]
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(f"Java: {java_home(Settings.from_env())}\n")
+    except DependencyError as error:
+        sys.exit(str(error))

@@ -1,0 +1,186 @@
+"""The main job: real servers, real clicks, a real DAG run, and a summary whose numbers balance.
+
+It composes the commands that a person would type (`up`, `replay`, `cut`, `report`): each returns its facts, and nothing
+here knows more than they do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from infra.errors import ClickstreamError, ServiceError
+from infra.orchestrator import Orchestrator
+from infra.services import airflow
+from infra.services.cluster import Cluster, urls
+from infra.settings import Settings
+
+DAG = "clickstream_batch"
+
+
+class UnbalancedError(ClickstreamError):
+    """Numbers of the demo contradict each other: something was lost or counted twice."""
+
+
+@click.command()
+@click.option("--input", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Events to replay.")
+@click.option(
+    "--format", "format_", type=click.Choice(["access-log", "jsonl"]), default="access-log", show_default=True
+)
+@click.option("--master", help="Where Spark runs: local[N] or yarn.")
+@click.option("--exit", "exit_", is_flag=True, help="Tear down after the summary instead of staying up.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the facts here.")
+@click.pass_context
+def demo(
+    context: click.Context, file: Path | None, format_: str, master: str | None, exit_: bool, json_file: Path | None
+) -> dict[str, Any]:
+    """Run everything end to end: start the servers, replay a log, land, learn, and show what came of it."""
+    settings = Settings.from_env()
+    if master:
+        settings = settings.model_copy(update={"spark": settings.spark.model_copy(update={"master": master})})
+    run = _Run(context, settings, Console(stderr=True))
+    cluster = Cluster(settings)
+    was_up = cluster.supervisor.running
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with run.stage("up"):
+            run.up(cluster)
+        facts = run.events(file, format_)
+        run.summary(facts)
+        if json_file:
+            json_file.write_text(json.dumps(facts, indent=2) + "\n")
+        check(facts)
+        if not exit_:
+            run.console.print("[bold]All is up.[/] Ctrl-C ends it; the data stays.")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+    finally:
+        if not was_up:
+            cluster.down()
+    return facts
+
+
+def check(facts: dict[str, Any]) -> None:
+    """The equations that must hold; raises UnbalancedError with all that don't."""
+    held = {
+        "lines = accepted + rejected + filtered": facts["lines"]
+        == facts["accepted"] + facts["rejected"] + facts["filtered"],
+        "appended >= accepted": facts["appended"] >= facts["accepted"],
+        "landed + quarantined = appended": facts["landed"] + facts["quarantined"] == facts["appended"],
+        "landed = curated + duplicates + invalid": facts["landed"]
+        == facts["curated"] + facts["duplicates"] + facts["invalid"],
+    }
+    broken = [equation for equation, holds in held.items() if not holds]
+    if broken:
+        raise UnbalancedError(f"{'; '.join(broken)} does not hold: {json.dumps(facts)}")
+
+
+class _Run:
+    """One demo: its stages, each timed and shown."""
+
+    def __init__(self, context: click.Context, settings: Settings, console: Console) -> None:
+        self._context, self._settings, self.console = context, settings, console
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - began, 1)
+
+    def up(self, cluster: Cluster) -> None:
+        with live_states(self.console, "service") as states:
+            cluster.up(states.__setitem__)
+
+    def events(self, file: Path | None, format_: str) -> dict[str, Any]:
+        """From the file to the export; all facts of this run's batch."""
+        with self.stage("replay"):
+            arguments = ["--format", format_, *([str(file)] if file else [])]
+            replayed = self._command("replay", *arguments)
+            self._spool_drained()
+        with self.stage("cut"):
+            cut = self._command("cut")
+        with self.stage("dag"):
+            ran = self._dag(cut["name"])
+        self.seconds.update(ran["seconds"])
+        report = self._command("report", "--batch", cut["name"])
+        return {
+            **replayed,
+            **report,
+            "batch": cut["name"],
+            "dag_runs": [{"dag_id": DAG, "state": ran["state"]}],
+            "seconds": self.seconds,
+            "urls": urls(self._settings),
+        }
+
+    def _command(self, name: str, *arguments: str) -> dict[str, Any]:
+        """What the command `name` returns; it is found among those that the packages bring."""
+        root = self._context.find_root().command
+        assert isinstance(root, click.Group)
+        facts: dict[str, Any] = root.commands[name].main([*arguments], prog_name=name, standalone_mode=False)
+        return facts
+
+    def _spool_drained(self, patience: float = 60.0) -> None:
+        """Accepted events may still be on the collector's disk; the batch must hold them all."""
+        url = f"{self._settings.collector.address}/health"
+        deadline = time.monotonic() + patience
+        while spooled := requests.get(url, timeout=5).json()["spooled"]:
+            if time.monotonic() > deadline:
+                raise ServiceError("collector", f"{spooled} events wait in the spool: Kafka does not take them")
+            time.sleep(0.2)
+
+    def _dag(self, cut: str) -> dict[str, Any]:
+        orchestrator = Orchestrator(self._settings)
+        run_id = orchestrator.trigger(DAG, {"cut": cut})
+        with live_states(self.console, "task") as states:
+            ran = orchestrator.follow(DAG, run_id, states.update)
+        if ran["state"] != "success":
+            where = f"{self._settings.airflow.address}/dags/{DAG}/runs/{run_id}"
+            raise ServiceError("airflow", f"run {run_id} of {DAG} failed at {ran['failed']}: see {where}")
+        return ran
+
+    def summary(self, facts: dict[str, Any]) -> None:
+        """The numbers from lines to model, the time each stage took, and where to look."""
+        numbers = Table("from lines to recommendations", "", title=f"Batch {facts['batch']}")
+        for name in (
+            *("lines", "accepted", "rejected", "filtered", "appended", "landed", "quarantined", "landed_files"),
+            *("curated", "duplicates", "invalid", "sessions", "visitors", "items", "recommendations"),
+        ):
+            numbers.add_row(name, f"{facts[name]:,}")
+        for name, value in facts["model"].items():
+            numbers.add_row(f"model: {name}", f"{value:.4f}" if isinstance(value, float) else str(value))
+        times = Table("stage", "seconds")
+        for name, seconds in self.seconds.items():
+            times.add_row(name, f"{seconds:.1f}")
+        self.console.print(numbers, times)
+        for name, url in facts["urls"].items():
+            self.console.print(f"{name:10} {url}")
+        user = self._settings.airflow.username
+        self.console.print(f"Airflow's login: {user} / {airflow.password(self._settings)}", markup=False)
+
+
+@contextmanager
+def live_states(console: Console, kind: str) -> Iterator[dict[str, str]]:
+    """A table of states that redraws itself while the block runs."""
+    states: dict[str, str] = {}
+
+    def table() -> Table:
+        shown = Table(kind, "state", box=None)
+        for name, state in states.items():
+            shown.add_row(name, f"[green]{state}" if state in ("healthy", "success") else state)
+        return shown
+
+    with Live(get_renderable=table, console=console, refresh_per_second=4):
+        yield states

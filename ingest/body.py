@@ -1,0 +1,142 @@
+"""A request's body -> messages: gzip, JSON object, array, {"batch": […]}, or a message a line. Pure."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ingest.errors import BodyTooLarge, InvalidEvent
+
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One would-be event: `number` is its index from 0, or its line as counted by the sender.
+
+    `payload` is whatever its JSON holds; when `problem` is set, it is the text that is no JSON.
+    """
+
+    number: int
+    payload: object
+    problem: str | None = None
+    text: str = ""  # the line itself
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """What a body holds, and what its envelope says of all messages. `kind` says what `number` means."""
+
+    kind: Literal["single", "batch", "lines"]
+    messages: Sequence[Message]
+    envelope: Mapping[str, object]
+
+
+def decompress(raw: bytes, limit: int) -> bytes:
+    """The body without its gzip, which is told by its first bytes, as proxies lose headers.
+
+    Raises BodyTooLarge beyond `limit` bytes, InvalidEvent when the gzip is broken.
+    """
+    out = bytearray()
+    try:
+        while raw.startswith(_GZIP):  # one or more members
+            member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            out += member.decompress(raw, limit + 1 - len(out))
+            if len(out) > limit:
+                raise BodyTooLarge(limit)
+            if not member.eof:
+                raise InvalidEvent("body", "ends within its gzip")
+            raw = member.unused_data
+            if not raw:
+                return bytes(out)
+    except zlib.error as error:
+        raise InvalidEvent("body", "is broken gzip") from error
+    if out:
+        raise InvalidEvent("body", "has something else after its gzip")
+    if len(raw) > limit:
+        raise BodyTooLarge(limit)
+    return raw
+
+
+def split_lines(raw: bytes) -> list[str]:
+    """Lines as a log has them: only a line feed ends one, and a byte that is no UTF-8 is shown as \\xhh."""
+    lines = raw.decode(errors="backslashreplace").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
+    """The messages of a decompressed body. `lines`: the sender says that it is a message a line.
+
+    Raises InvalidEvent when the body as a whole is malformed; a bad line of many is that line's problem.
+    """
+    if lines:
+        return _read_lines(raw, first_line)
+    if not raw.strip():
+        raise InvalidEvent("body", "is empty")
+    try:
+        document = _parse(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidEvent("body", "is not UTF-8") from None
+    except ValueError as error:
+        if _several_documents(raw):  # sendBeacon labels whatever it sends as text/plain
+            return _read_lines(raw, first_line)
+        raise InvalidEvent("body", "is not JSON") from error
+    if isinstance(document, list):
+        return Messages("batch", _number(document), {})
+    if not isinstance(document, dict):
+        raise InvalidEvent("body", "is neither a JSON object nor an array")
+    if "batch" not in document:
+        envelope = {name: document.pop(name) for name in ("write_key",) if name in document}
+        return Messages("single", [Message(0, document)], envelope)
+    batch = document.pop("batch")
+    if not isinstance(batch, list):
+        raise InvalidEvent("batch", "is no array")
+    return Messages("batch", _number(batch), document)
+
+
+def _number(payloads: Sequence[object]) -> list[Message]:
+    return [Message(index, payload) for index, payload in enumerate(payloads)]
+
+
+def _read_lines(raw: bytes, first_line: int) -> Messages:
+    messages = []
+    for number, line in enumerate(split_lines(raw.removeprefix(b"\xef\xbb\xbf")), first_line):
+        payload: object = None
+        problem = None
+        if line.strip():
+            try:
+                payload = _parse(line)
+            except ValueError:
+                problem, payload = "is not JSON", line
+        messages.append(Message(number, payload, problem, line))
+    return Messages("lines", messages, {})
+
+
+def _several_documents(raw: bytes) -> bool:
+    first, end_of_line, rest = raw.strip().partition(b"\n")
+    if not end_of_line or not rest:
+        return False
+    try:
+        return isinstance(_parse(first.decode()), dict)
+    except ValueError:
+        return False
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _parse(text: str) -> object:
+    """Raises ValueError, also for what is nested too deeply to be an event."""
+    try:
+        return _decoder.decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

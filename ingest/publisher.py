@@ -1,0 +1,261 @@
+"""Records to Kafka, or to the spool while Kafka is away: `publish` returns only when all of them are durable.
+
+The only module of ingest that imports confluent_kafka. Two threads work beside the callers: one serves librdkafka's
+delivery reports, the other drains the spool, oldest first, deleting what Kafka has acknowledged.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import confluent_kafka
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+
+from infra.settings import Settings
+from ingest import codec
+from ingest.errors import PublishError
+from ingest.spool import Record, Spool
+
+DRAIN_RECORDS = 500
+_REFUSED = frozenset(
+    (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD)
+)  # errors that no retry can cure
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherState:
+    """`kafka_up`: as of the last attempt; `spooled`: records that wait on disk; `accepting`: publish would work."""
+
+    kafka_up: bool
+    spooled: int
+    accepting: bool
+
+
+class Publisher(Protocol):
+    """Where the collector hands its records."""
+
+    def publish(self, records: Sequence[Record]) -> None:
+        """Returns when all records are durable. Raises PublishError when they are not: the caller keeps them."""
+
+    def state(self) -> PublisherState: ...
+
+    def close(self) -> None: ...
+
+
+def schema_record(settings: Settings) -> Record:
+    """This version's schema, under the fingerprint that its events carry."""
+    return Record(settings.kafka.schemas_topic, codec.FINGERPRINT.hex().encode(), json.dumps(codec.SCHEMA).encode())
+
+
+class KafkaPublisher:
+    """A Publisher with a Kafka producer and a spool; the schema always goes before the first event."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_producer: Callable[[dict[str, Any]], Any] = confluent_kafka.Producer,
+        drain_interval: float = 0.5,
+    ) -> None:
+        """Does not wait for Kafka. `drain_interval`: seconds between two looks at the spool. Raises PublishError."""
+        collector = settings.collector
+        self._spool = Spool(settings.home / "spool" / "collector.db", collector.spool_max_bytes)
+        self._schema = schema_record(settings)
+        self._schema_acked = self._schema_spooled = False
+        self._config = _config(settings) | {"error_cb": self._on_error}
+        self._make_producer, self._drain_interval = make_producer, drain_interval
+        self._report_timeout = collector.ack_timeout_seconds
+        self._producer = make_producer(self._config)
+        self._up, self._fatal, self._accepting = True, False, True
+        self._closing = threading.Event()
+        self._stop_polling = threading.Event()
+        self._threads = [
+            threading.Thread(target=target, name=f"publisher-{target.__name__.strip('_')}", daemon=True)
+            for target in (self._drain_loop, self._poll_loop)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def publish(self, records: Sequence[Record]) -> None:
+        """Returns when every record is acknowledged by Kafka or fsynced in the spool. Raises PublishError."""
+        if not records:
+            return
+        if not self._up:
+            return self._to_spool(records)
+        failures = self._deliver(records)
+        refused = [failure for failure in failures if failure.refused]
+        if len(refused) < len(failures):
+            self._mark_down(next(failure.reason for failure in failures if not failure.refused))
+            self._to_spool([failure.record for failure in failures if not failure.refused])
+        if refused:
+            raise PublishError(f"Kafka refuses {len(refused)} of {len(records)} records: {refused[0].reason}")
+
+    def state(self) -> PublisherState:
+        spooled = len(self._spool)
+        return PublisherState(self._up, spooled, self._up or self._accepting)
+
+    def close(self) -> None:
+        """Ends the threads; what is in the spool stays there for the next start."""
+        drain, poll = self._threads
+        self._closing.set()
+        drain.join(self._report_timeout + 5)
+        self._producer.flush(self._report_timeout)
+        self._stop_polling.set()
+        poll.join(5)
+        self._spool.close()
+
+    def _deliver(self, records: Sequence[Record]) -> list[_Failure]:
+        """Sends to Kafka and waits; the schema first, once per process."""
+        if not self._schema_acked:
+            failures = self._send([self._schema])
+            if failures:
+                return [_Failure(record, failures[0].reason, refused=False) for record in records]
+            self._schema_acked = True
+        return self._send(records)
+
+    def _send(self, records: Sequence[Record]) -> list[_Failure]:
+        producer, reports = self._producer, _Reports(len(records))
+        deadline = time.monotonic() + self._report_timeout
+        for record in records:
+            while True:
+                try:
+                    producer.produce(record.topic, record.value, record.key, on_delivery=reports.on_delivery)
+                except BufferError:  # librdkafka's queue is full: wait for reports to make room
+                    if time.monotonic() < deadline and not self._closing.is_set():
+                        time.sleep(0.005)
+                        continue
+                    reports.add(_Failure(record, "the producer's queue is full", refused=False))
+                except KafkaException as error:
+                    reports.add(_failure(record, error.args[0]))
+                break
+        if not reports.complete.wait(max(0.0, deadline - time.monotonic())):
+            return [_Failure(record, "no delivery report came", refused=False) for record in records]
+        return reports.failures
+
+    def _to_spool(self, records: Sequence[Record]) -> None:
+        first = [] if self._schema_spooled else [self._schema]
+        try:
+            self._spool.append([*first, *records])
+        except PublishError:
+            self._accepting = False
+            raise
+        self._schema_spooled = self._accepting = True
+
+    def _drain_loop(self) -> None:
+        while not self._closing.wait(self._drain_interval):
+            try:
+                self._drain()
+            except Exception as error:  # this thread must outlive a disk that is full for a while
+                _log.error("spool_drain_failed", error=repr(error))
+
+    def _drain(self) -> None:
+        """Moves the spool to Kafka as far as it goes."""
+        if self._fatal:
+            self._replace_producer()
+        if not self._up and not self._kafka_answers():
+            return
+        while not self._closing.is_set():
+            waiting = self._spool.oldest(DRAIN_RECORDS)
+            if not waiting:
+                return self._mark_up()
+            failures = {failure.record: failure for failure in self._deliver([record for _, record in waiting])}
+            self._spool.delete([id_ for id_, record in waiting if record not in failures])
+            self._accepting = True
+            kept = [(id_, failures[record]) for id_, record in waiting if record in failures]
+            for id_, failure in kept:
+                if failure.refused:
+                    _log.error("record_refused", topic=failure.record.topic, reason=failure.reason)
+                    self._spool.set_aside(id_, failure.reason)
+            again = [failure for _, failure in kept if not failure.refused]
+            if again:
+                return self._mark_down(again[0].reason)
+            self._mark_up()
+
+    def _kafka_answers(self) -> bool:
+        try:
+            self._producer.list_topics(timeout=1)
+        except KafkaException:
+            return False
+        return True
+
+    def _replace_producer(self) -> None:
+        """An idempotent producer is of no use after a fatal error; its undelivered records go to the spool."""
+        old, self._producer = self._producer, self._make_producer(self._config)
+        self._fatal = False
+        old.purge()
+        old.flush(5)
+
+    def _poll_loop(self) -> None:
+        while not self._stop_polling.is_set():
+            self._producer.poll(0.1)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = True
+        if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._mark_down(error.str())
+
+    def _mark_down(self, reason: str) -> None:
+        if self._up:
+            self._up = False
+            _log.warning("kafka_down", reason=reason)
+
+    def _mark_up(self) -> None:
+        if not self._up:
+            self._up = self._accepting = True
+            _log.info("kafka_up", spooled=len(self._spool))
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    record: Record
+    reason: str
+    refused: bool  # for good
+
+
+def _failure(record: Record, error: KafkaError) -> _Failure:
+    return _Failure(record, error.str(), error.code() in _REFUSED)
+
+
+class _Reports:
+    """The delivery reports of one call, counted until complete."""
+
+    def __init__(self, expected: int) -> None:
+        self.failures: list[_Failure] = []
+        self.complete = threading.Event()
+        self._missing = expected
+        self._lock = threading.Lock()
+
+    def on_delivery(self, error: KafkaError | None, message: Any) -> None:
+        self.add(None if error is None else _failure(Record(message.topic(), message.key(), message.value()), error))
+
+    def add(self, failure: _Failure | None) -> None:
+        with self._lock:
+            if failure is not None:
+                self.failures.append(failure)
+            self._missing -= 1
+            if not self._missing:
+                self.complete.set()
+
+
+def _config(settings: Settings) -> dict[str, Any]:
+    """librdkafka's configuration; what durability and order rest on can't be overridden by kafka.properties."""
+    return {
+        "client.id": "clickstream-collector",
+        "linger.ms": 3,
+        "compression.type": "lz4",  # zstd would ask another package of kafka-python's consumers
+        "log.connection.close": False,
+        **settings.kafka.properties,
+        "bootstrap.servers": settings.kafka.address,
+        "acks": "all",
+        "enable.idempotence": True,  # or a broker's restart doubles events
+        "partitioner": "murmur2_random",  # as Java's clients, so that a key's partition is the same for all
+        # Below the time a caller waits: what was answered as failed must not be stored later.
+        "delivery.timeout.ms": int(settings.collector.ack_timeout_seconds * 900),
+    }

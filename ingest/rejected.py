@@ -1,0 +1,77 @@
+"""What is refused, as a record for `clicks.rejected`: why, whose, and the payload without private data. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from ingest import enrich
+
+REDACTED = "[redacted]"
+MAX_PAYLOAD = 200_000  # characters; up to 4 bytes each must stay below Kafka's limit of a record
+_EMAIL = re.compile(r"[A-Za-z0-9._+-]{1,64}(?:@|%40)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
+_IPV4 = re.compile(r"\b(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}\b")
+_PRIVATE = re.compile(r"e[-_]?mail|phone|passw|write[-_]?key|user[-_]?agent|ip[-_]?addr|(^|[-_])ip$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One refused message. `number` is its index in the batch, or its line; `payload` is unredacted."""
+
+    number: int
+    field: str
+    reason: str
+    payload: object
+
+
+def encode(reject: Reject, *, write_key: str, protocol: str, run: str | None, received_at: int, is_line: bool) -> bytes:
+    """The value of its record: UTF-8 JSON."""
+    document = {
+        "reason": reject.reason,
+        "field": reject.field,
+        "write_key": write_key,
+        "source": {"protocol": protocol, "run": run},
+        "received_at": received_at,
+        **({"line": reject.number} if is_line else {}),
+    }
+    try:
+        payload = redact(reject.payload)
+        text = json.dumps(payload)
+    except RecursionError:
+        payload, text = "[nested too deeply]", ""
+    if len(text) > MAX_PAYLOAD:
+        payload, document["truncated"] = text[:MAX_PAYLOAD], True
+    return json.dumps(document | {"payload": payload}).encode()
+
+
+def redact(value: object) -> object:
+    """JSON without addresses, agents, secrets and e-mails; an IP keeps its network, so it can be sent again."""
+    if isinstance(value, dict):
+        return {name: _redact_field(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [redact(inner) for inner in value]
+    if isinstance(value, str):
+        return _EMAIL.sub(REDACTED, value)
+    return value
+
+
+def redact_line(line: str) -> str:
+    """A raw line without e-mails and with its addresses anonymised."""
+    host, space, rest = line.partition(" ")
+    try:
+        host = enrich.anonymize_ip(host)
+    except ValueError:
+        host = _IPV4.sub(r"\1.0", host)
+    return _EMAIL.sub(REDACTED, host + space + _IPV4.sub(r"\1.0", rest))
+
+
+def _redact_field(name: str, value: object) -> object:
+    if value is None or not _PRIVATE.search(name):
+        return redact(value)
+    if name == "ip" and isinstance(value, str):
+        try:
+            return enrich.anonymize_ip(value)
+        except ValueError:
+            return REDACTED
+    return REDACTED
