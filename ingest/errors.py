@@ -5,9 +5,12 @@ InvalidEvent            the sender's fault: HTTP 400 or a counted reject, and a 
 CodecError              bytes that are no event, or of a schema that nobody published
 PublishError            the event is neither in Kafka nor in the spool: HTTP 503, the client keeps it
 └── SpoolFull           the spool's size limit or the disk is reached
+SourceError             a file to replay that is no such file
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from infra.errors import ClickstreamError
 
@@ -42,3 +45,11 @@ class PublishError(ClickstreamError):
 
 class SpoolFull(PublishError):  # noqa: N818
     """The spool takes no more."""
+
+
+class SourceError(ClickstreamError):
+    """A file of events at `path` can't be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path} {reason}")

@@ -1,0 +1,157 @@
+"""The few verbs that we need of HDFS. The only module that imports hdfs_native.
+
+All paths are absolute, below settings.hdfs.root by the callers' doing. A missing path raises FileNotFoundError, a name
+that is taken FileExistsError, everything else StorageError; Unreachable within some ten seconds when no NameNode answers.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from infra.settings import Settings
+from storage.errors import StorageError, Unreachable
+
+if TYPE_CHECKING:
+    from hdfs_native import Client
+
+# Three tries are over after 9 s; the default of 15 takes three minutes. A conf_dir decides for itself: failover between
+# two NameNodes may need longer.
+_OWN_CLUSTER = {"dfs.client.failover.max.attempts": "3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a listing; `size` in bytes, `modified` in milliseconds since 1970."""
+
+    name: str
+    path: str
+    size: int
+    is_dir: bool
+    modified: int
+
+
+class Hdfs:
+    """A client of settings.hdfs, connected at first use; safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings.hdfs
+        self.address = settings.hdfs.address
+
+    @cached_property
+    def _client(self) -> Client:
+        from hdfs_native import Client
+
+        conf_dir = self.settings.conf_dir
+        config = {} if conf_dir else dict(_OWN_CLUSTER)
+        with self._errors(self.address):
+            return Client(self.address, config, str(conf_dir) if conf_dir else None)
+
+    def list(self, path: str) -> list[Entry]:
+        """What is in the folder, by name; FileNotFoundError when there is none."""
+        with self._errors(path):
+            statuses = list(self._client.list_status(path))
+        entries = [
+            Entry(s.path.rsplit("/", 1)[-1], s.path, s.length, s.isdir, s.modification_time) for s in statuses
+        ]
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def names(self, path: str) -> list[str]:
+        """Names in the folder, sorted; none when there is no such folder."""
+        try:
+            return [entry.name for entry in self.list(path)]
+        except FileNotFoundError:
+            return []
+
+    def exists(self, path: str) -> bool:
+        try:
+            with self._errors(path):
+                self._client.get_file_info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, path: str) -> bytes:
+        """The whole file."""
+        with self._errors(path):
+            return self._client.read(path).read()
+
+    def read_head(self, path: str, size: int) -> bytes:
+        """The first `size` bytes, fewer when the file is shorter."""
+        with self._errors(path):
+            return self._client.read(path).read(size)
+
+    def create(self, path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
+        """Writes a new file and closes it; returns its size in bytes. FileExistsError when the name is taken.
+
+        FileNotFoundError when its folder is gone and `create_parents` is False, which is how an owner learns that it is
+        one no more. The file can be seen under its name while it grows: final names are given by `rename`.
+        """
+        from hdfs_native import WriteOptions
+
+        size = 0
+        with self._errors(path):
+            options = WriteOptions(overwrite=False, create_parent=create_parents)
+            with self._client.create(path, options) as file:
+                for chunk in chunks:
+                    size += file.write(bytes(chunk))  # anything but bytes is some ten times slower
+        return size
+
+    def rename(self, source: str, target: str, overwrite: bool = False) -> None:
+        """One atomic step. FileExistsError when `target` is taken, FileNotFoundError without `source` or target's folder."""
+        with self._errors(source):
+            self._client.rename(source, target, overwrite)
+
+    def mkdirs(self, path: str) -> None:
+        """Makes the folder and its parents; says nothing when they are there: no way to take ownership."""
+        with self._errors(path):
+            self._client.mkdirs(path, create_parent=True)
+
+    def delete(self, path: str, recursive: bool = False) -> bool:
+        """False when there was nothing."""
+        with self._errors(path):
+            return self._client.delete(path, recursive)
+
+    def write_atomically(self, path: str, data: bytes, overwrite: bool = False) -> None:
+        """Readers see nothing, or the whole file. FileExistsError when the name is taken and `overwrite` is False."""
+        folder, name = path.rsplit("/", 1)
+        temporary = f"{folder}/_{name}.{uuid.uuid4().hex}.tmp"  # Spark and our readers skip a leading underscore
+        self.create(temporary, [data], create_parents=True)
+        try:
+            self.rename(temporary, path, overwrite)
+        except BaseException:
+            with suppress(OSError, StorageError):
+                self.delete(temporary)
+            raise
+
+    def arrow_filesystem(self) -> Any:
+        """The same client as fsspec file system, which pyarrow's readers take as `filesystem`."""
+        from hdfs_native.fsspec import HdfsFileSystem
+
+        url = urlsplit(self.address)
+        filesystem = HdfsFileSystem(url.hostname, url.port, skip_instance_cache=True)
+        filesystem.client = self._client  # with the settings' configuration, which fsspec's own does not know
+        return filesystem
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """hdfs_native's errors as ours, without their Java stack."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise FileNotFoundError(_first_line(error) or path) from None
+        except FileExistsError as error:
+            raise FileExistsError(_first_line(error) or path) from None
+        except OSError as error:
+            raise Unreachable(path, self.address, _first_line(error)) from error
+        except (RuntimeError, ValueError) as error:
+            raise StorageError(path, _first_line(error)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).replace("\\n\\tat", "\n").split("\n", 1)[0].strip()

@@ -1,0 +1,79 @@
+"""Settings: where they come from, and that all errors are told at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from infra.errors import ConfigurationError
+from infra.settings import CONFIG_DIR, Settings
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clickstream.toml").write_text("[kafka]\nport = 1111\npartitions = 7\n")
+    monkeypatch.setenv("CLICKSTREAM_HOME", str(tmp_path))
+    monkeypatch.setenv("CLICKSTREAM_KAFKA__PORT", "2222")
+    kafka = Settings.from_env().kafka
+    assert (kafka.port, kafka.partitions, kafka.controller_port) == (2222, 7, 9093)
+
+
+def test_all_errors_are_told_at_once_by_the_name_that_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKSTREAM_KAFKA__PORT", "many")
+    monkeypatch.setenv("CLICKSTREAM_SINK__MAX_BYTES", "0")
+    monkeypatch.setenv("CLICKSTREAM_HDFS__ROUTE", "/x")
+    monkeypatch.setenv("CLICKSTREAM_KAKFA__PORT", "1")
+    with pytest.raises(ConfigurationError) as raised:
+        Settings.from_env()
+    told = "\n".join(raised.value.problems)
+    for name in ("KAFKA__PORT", "SINK__MAX_BYTES", "HDFS__ROUTE", "KAKFA__PORT"):
+        assert f"CLICKSTREAM_{name}" in told
+
+
+def test_an_error_in_the_file_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[kafka]\nport = 0\n")
+    monkeypatch.setenv("CLICKSTREAM_CONFIG", str(file))
+    with pytest.raises(ConfigurationError, match=r"kafka\.port in .*mine\.toml"):
+        Settings.from_env()
+
+
+def test_a_configuration_file_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKSTREAM_CONFIG", "/nowhere/clickstream.toml")
+    with pytest.raises(ConfigurationError, match="CLICKSTREAM_CONFIG"):
+        Settings.from_env()
+
+
+def test_settings_survive_the_environment_of_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(
+        home=tmp_path,
+        java_home="/opt/java",
+        kafka={"bootstrap_servers": "a:1,b:2", "properties": {"security.protocol": "SSL"}},
+        collector={"write_keys": {"shop": "s3cret"}, "allowed_origins": ["https://shop.example"]},
+        sink={"max_age_seconds": 1.5},
+    )
+    for name, value in settings.to_env().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_env().model_dump() == settings.model_dump()
+
+
+def test_a_server_is_managed_unless_its_address_is_set() -> None:
+    own = Settings()
+    assert own.kafka.managed and own.hdfs.managed and own.airflow.managed
+    others = Settings(
+        kafka={"bootstrap_servers": "k:9092"}, hdfs={"url": "hdfs://ns"}, airflow={"url": "https://airflow.example/"}
+    )
+    assert not (others.kafka.managed or others.hdfs.managed or others.airflow.managed)
+    assert others.airflow.address == "https://airflow.example"
+
+
+def test_the_reference_file_shows_every_setting_with_its_default() -> None:
+    text = (CONFIG_DIR / "clickstream.toml").read_text()
+    shown = tomllib.loads(re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE))
+    defaults = Settings().model_dump(mode="json", exclude={"home", "java_home"})
+    unset = {section: {k: "" if v is None else v for k, v in fields.items()} for section, fields in defaults.items()}
+    assert shown == unset
