@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from webapp._ranking import recommend_for_history
+from processing.ranking import recommend_for_history
 from webapp.snapshot import Item, Snapshot
 
 Source = Literal["for_you", "history", "similar", "popular"]
@@ -44,22 +44,23 @@ def recommended(
 ) -> Carousel:
     """Learnt for this visitor, else from what they looked at just now (`history`, newest last), else popular.
 
-    `shown` is on the page already and not offered again; neither is what was just looked at.
+    `shown` is on the page already and not offered again; neither is what was just looked at. A list that falls
+    short is filled up with popular items, and says so.
     """
     heading = "Recommended for you"
     seen = {*history, *shown}
-    learnt = _first(n, (item for item, _ in snapshot.for_visitors.get(visitor_id, ())), seen)
     plain = _first(n, snapshot.popular, seen)
+    learnt = _first(n, (item for item, _ in snapshot.learnt.get(visitor_id, ())), seen)
     if learnt and learnt != plain[: len(learnt)]:
-        why = "Learnt from this visitor's earlier visits, by the latest training run."
-        return _carousel(snapshot, list_id, heading, why, "for_you", learnt)
+        picks = list(dict.fromkeys([*learnt, *plain]))[:n]
+        why = f"Learnt from this visitor's earlier visits{_ending(len(learnt), picks)}"
+        return _carousel(snapshot, list_id, heading, why, "for_you", picks)
     if known := [item for item in history if snapshot.similar.get(item)]:
         ranked = recommend_for_history(snapshot.similar, history, snapshot.popular, n + len(seen))
         picks = _first(n, ranked, seen)
         if related := {item for viewed in known for item, _ in snapshot.similar[viewed]} & {*picks}:
             names = " and ".join(f"“{snapshot.items[item].label}”" for item in known[:-3:-1])
-            why = f"{names}." if len(related) == len(picks) else f"{names}; after that, what is popular."
-            return _carousel(snapshot, list_id, heading, why, "history", picks)
+            return _carousel(snapshot, list_id, heading, f"{names}{_ending(len(related), picks)}", "history", picks)
     return _carousel(snapshot, list_id, heading, f"{POPULAR_WHY} {LITTLE_KNOWN}", "popular", plain)
 
 
@@ -71,6 +72,11 @@ def also_viewed(snapshot: Snapshot, list_id: str, item_id: str, n: int) -> Carou
     why = f"Too few have viewed this page to say what goes with it. {POPULAR_WHY}"
     picks = _first(n, snapshot.popular, {item_id})
     return _carousel(snapshot, list_id, "Popular instead", why, "popular", picks)
+
+
+def _ending(meant: int, picks: Sequence[str]) -> str:
+    """Of a sentence on a list of which only the first `meant` items are for its reason."""
+    return "." if meant == len(picks) else "; after that, what is popular."
 
 
 def _first(n: int, ranked: Iterable[str], without: Collection[str]) -> list[str]:

@@ -84,21 +84,25 @@ class RankedLists(Mapping[str, Sequence[tuple[str, float]]]):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that the shop shows from one version of the model. `popular` is in order of popularity."""
+    """All that the shop shows from one version of the model. `popular` is in order of popularity.
+
+    `for_visitors` is the whole export, `learnt` without what the export only filled up with popular items.
+    """
 
     version: str
     items: Mapping[str, Item]
     popular: Sequence[str]
     similar: RankedLists
     for_visitors: RankedLists
+    learnt: RankedLists
     report: Mapping[str, Any]
 
     def sample_visitors(self, n: int, among: int = 2000) -> list[str]:
         """Up to `n` visitors whose lists differ most from plain popularity, ties in order of id."""
         plain = set(self.popular[:20])
+        lists = self.learnt or self.for_visitors
         candidates = [
-            (-sum(item not in plain for item, _ in self.for_visitors[visitor]), visitor)
-            for visitor in islice(self.for_visitors, among)
+            (-sum(item not in plain for item, _ in lists[visitor]), visitor) for visitor in islice(lists, among)
         ]
         return [visitor for _, visitor in sorted(candidates)[:n]]
 
@@ -130,6 +134,7 @@ def build_snapshot(version: str, export: Export) -> Snapshot:
         popular=popular,
         similar=RankedLists(tables["similar"], "item_id", "similar_item_id"),
         for_visitors=RankedLists(tables["for_visitors"], "visitor_id", "item_id"),
+        learnt=RankedLists(_learnt(export.tables["for_visitors"], tables["for_visitors"]), "visitor_id", "item_id"),
         report=export.report,
     )
 
@@ -148,3 +153,10 @@ def _checked(version: str, name: str, table: Any) -> Any:
                 raise ExportError(version, f"{name}.{column} has {table[column].null_count} nulls")
             table = table.set_column(index, column, table[column].cast(pa.string()))
     return table
+
+
+def _learnt(raw: Any, checked: Any) -> Any:
+    """The rows that a model made; all, where the export doesn't say (in a column `source`)."""
+    if "source" not in raw.column_names:
+        return checked
+    return checked.filter(pc.not_equal(raw["source"].cast(pa.string()), "popular"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """In a picture of 160 × 100 units."""
+    """In a picture of 160 by 100 units."""
 
     x: int
     y: int

@@ -12,7 +12,7 @@ blueprint = Blueprint("operations", __name__)
 
 @blueprint.get("/health")
 def health() -> Response:
-    """200 whenever pages can be shown, which needs no export; `status` is degraded where the last look for one failed."""
+    """200 whenever pages can be shown, which needs no export; `status` is degraded where the last look failed."""
     store = state().store
     snapshot = store.snapshot
     return jsonify(

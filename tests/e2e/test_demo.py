@@ -1,0 +1,130 @@
+"""The main job on real servers: the numbers balance, and every door shows what came of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from infra.services.airflow import password
+from infra.settings import Settings
+
+COMMAND = Path(sys.executable).with_name("clickstream")
+LOG = Path(__file__).parents[2] / "ingest" / "data" / "access.log.gz"
+
+
+@pytest.fixture(scope="module")
+def whole(cluster_settings: Settings) -> Settings:
+    """The session's cluster with everything else running beside Kafka and HDFS; the session's end stops it all."""
+    run(cluster_settings, "up")
+    return cluster_settings
+
+
+@pytest.fixture(scope="module")
+def facts(whole: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `clickstream demo` says of its run on the bundled log."""
+    file = tmp_path_factory.mktemp("demo") / "facts.json"
+    run(whole, "demo", "--exit", "--json", str(file))
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def run(settings: Settings, *arguments: str) -> str:
+    """A `clickstream` command as a person runs it; what it printed."""
+    environment = {**os.environ, **settings.to_env()}
+    done = subprocess.run([COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{arguments}: {done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_each_line_of_the_log_has_one_outcome(facts: dict[str, Any]) -> None:
+    with gzip.open(LOG, "rb") as log:
+        assert facts["lines"] == sum(1 for _ in log) == 10_000
+    assert facts["lines"] == facts["accepted"] + facts["rejected"] + facts["filtered"]
+    assert facts["rejected"] == 1
+
+
+def test_no_event_is_lost_or_doubled_on_its_way(facts: dict[str, Any]) -> None:
+    assert facts["appended"] >= facts["accepted"] > 1000
+    assert facts["landed"] + facts["quarantined"] == facts["appended"]
+    assert facts["landed"] == facts["curated"] + facts["duplicates"] + facts["invalid"]
+    assert facts["curated"] == facts["accepted"]
+
+
+def test_something_was_learnt_and_its_figures_come_with_their_n(facts: dict[str, Any]) -> None:
+    assert facts["sessions"] >= facts["visitors"] > 100
+    assert facts["items"] > 50
+    assert facts["recommendations"] > 0
+    model = facts["model"]
+    assert model["algorithm"] == "als"
+    for name in ("recall_at_10", "ndcg_at_10", "baseline_recall_at_10", "baseline_ndcg_at_10"):
+        assert (model[name] is None) == (model["n_users"] == 0)
+        assert model[name] is None or 0 <= model[name] <= 1
+
+
+def test_airflow_ran_it(facts: dict[str, Any], whole: Settings) -> None:
+    assert facts["dag_runs"] == [{"dag_id": "clickstream_batch", "state": "success"}]
+    assert {"up", "replay", "curate_events", "train_recommender"} <= set(facts["seconds"])
+
+
+def test_every_service_is_well_and_the_pages_answer(facts: dict[str, Any], whole: Settings) -> None:
+    status = json.loads(run(whole, "status", "--json"))
+    assert {service["state"] for service in status["services"].values()} == {"healthy"}
+    for name in ("collector", "webapp"):
+        assert requests.get(f"{status['urls'][name]}/health", timeout=10).ok
+
+
+def test_the_ledger_balances_in_its_own_command(facts: dict[str, Any], whole: Settings) -> None:
+    ledger = json.loads(run(whole, "ledger", "--batch", facts["batch"], "--json"))
+    assert ledger["published_balanced"] is True
+
+
+def test_replaying_the_same_file_adds_no_row(facts: dict[str, Any], whole: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "again.json"
+    run(whole, "demo", "--exit", "--json", str(file))
+    again = json.loads(file.read_text())
+    assert again["accepted"] == facts["accepted"]
+    assert (again["curated"], again["duplicates"]) == (0, again["landed"])
+
+
+def test_the_pages_in_a_real_browser(facts: dict[str, Any], whole: Settings, browser_page: Any) -> None:
+    shots = Path(os.environ.get("SCREENSHOTS", Path(__file__).parent / "screenshots"))
+    shots.mkdir(exist_ok=True)
+
+    def offsets() -> int:
+        from infra.topics import end_offsets
+
+        return sum(end_offsets(whole, whole.kafka.topic).values())
+
+    before = offsets()
+    browser_page.goto(facts["urls"]["webapp"])
+    browser_page.wait_for_selector("[data-list-id] [data-item-id]")
+    browser_page.screenshot(path=shots / "webapp.png", full_page=True)
+    browser_page.locator("[data-list-id] a[data-item-id], [data-list-id] [data-item-id] a").first.click()
+    browser_page.wait_for_load_state("load")
+    browser_page.screenshot(path=shots / "item.png", full_page=True)
+    for _ in range(100):
+        if offsets() >= before + 3:  # two page views and a click at the least
+            break
+        browser_page.wait_for_timeout(100)
+    assert offsets() >= before + 3
+
+    browser_page.goto(facts["urls"]["namenode"] + "/dfshealth.html#tab-overview")
+    browser_page.wait_for_selector("text=Live Nodes")
+    browser_page.screenshot(path=shots / "namenode.png")
+
+    browser_page.goto(facts["urls"]["airflow"])
+    browser_page.fill("input[name=username]", whole.airflow.username)
+    browser_page.fill("input[name=password]", password(whole))
+    browser_page.click("button[type=submit]")
+    browser_page.wait_for_url(lambda url: "login" not in url)
+    browser_page.goto(facts["urls"]["airflow"] + "/dags/clickstream_batch")
+    browser_page.wait_for_selector("text=export_recommendations")
+    browser_page.screenshot(path=shots / "airflow.png")

@@ -1,0 +1,56 @@
+"""Every DAG loads, explains itself, and has the order that the ledger's gates need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAGS = Path(__file__).parents[2] / "dags"
+ORDER = [
+    "landed",
+    "curate_events",
+    "published",
+    "build_sessions",
+    "build_features",
+    "train_recommender",
+    "evaluate_recommender",
+    "recommend_items",
+    "export_recommendations",
+]
+
+
+@pytest.fixture(scope="module")
+def dagbag(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    os.environ["AIRFLOW_HOME"] = str(tmp_path_factory.mktemp("airflow"))
+    os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(dag_folder=str(DAGS))
+
+
+def test_every_file_of_the_folder_gives_a_dag(dagbag: Any) -> None:
+    assert not dagbag.import_errors
+    assert set(dagbag.dags) == {file.stem for file in DAGS.glob("clickstream_*.py")} != set()
+
+
+def test_each_dag_explains_itself(dagbag: Any) -> None:
+    for dag in dagbag.dags.values():
+        assert dag.doc_md and dag.tags
+        assert all(param.description for param in dag.params._dict.values() if hasattr(param, "description"))
+
+
+def test_the_batch_runs_in_order_behind_its_gates(dagbag: Any) -> None:
+    dag = dagbag.dags["clickstream_batch"]
+    assert [task.task_id for task in dag.topological_sort()] == ORDER
+    assert dag.max_active_runs == 1
+
+
+def test_jobs_that_write_tables_share_the_pool_of_one_writer(dagbag: Any) -> None:
+    jobs = [task for task in dagbag.dags["clickstream_batch"].tasks if task.task_type == "SparkSubmitOperator"]
+    assert len(jobs) == 7
+    assert {job.pool for job in jobs} == {"clickstream_tables"}
+    assert all(job.application_args == ["--batch", "{{ params.cut }}"] for job in jobs)
+    assert all(Path(job.application).stem == job.task_id for job in jobs)
