@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from infra.settings import Settings
@@ -51,7 +52,7 @@ def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] 
     app.add_url_rule("/collect/access-log", view_func=door.collect_access_log, methods=["POST"])
     app.add_url_rule("/health", view_func=door.health)
     app.add_url_rule(
-        "/metrics", view_func=lambda: Response(metrics.render(), mimetype="text/plain"), endpoint="metrics"
+        "/metrics", view_func=lambda: Response(metrics.render(), content_type=CONTENT_TYPE_LATEST), endpoint="metrics"
     )
     app.register_error_handler(InvalidEvent, door.on_invalid)
     app.register_error_handler(Unauthorized, door.on_unauthorized)

@@ -49,11 +49,14 @@ def replay(file: Path | None, format_: Format | None, batch_size: int, as_json: 
 
     file = file or source.bundled_log()
     format_ = format_ or source.guess_format(file)
-    with source.CollectorClient(Settings.from_env()) as client, source.open_lines(file) as (lines, raw):
-        with _progress(file.name, file.stat().st_size) as advance:
-            outcome = source.replay(
-                client, lines, file.name, format_, batch_size=batch_size, progress=lambda _: advance(raw.tell())
-            )
+    with (
+        source.CollectorClient(Settings.from_env()) as client,
+        source.open_lines(file) as (lines, raw),
+        _progress(file.name, file.stat().st_size) as advance,
+    ):
+        outcome = source.replay(
+            client, lines, file.name, format_, batch_size=batch_size, progress=lambda _: advance(raw.tell())
+        )
     return _report(outcome, as_json)
 
 

@@ -20,6 +20,7 @@ import structlog
 log = structlog.get_logger()
 
 _PATIENCE_SECONDS = 10.0
+_CLOCK_STEP_SECONDS = 2.0  # start times are told from the boot time, which follows corrections of the clock
 _Identity = tuple[int, float]  # pid and start time, seconds since 1970
 
 
@@ -58,7 +59,9 @@ def _alive(record: Path) -> list[psutil.Process]:
     for pid, started in _read(record):
         try:
             process = psutil.Process(pid)
-            running = process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+            running = (
+                abs(process.create_time() - started) < _CLOCK_STEP_SECONDS and process.status() != psutil.STATUS_ZOMBIE
+            )
         except psutil.NoSuchProcess:
             continue
         if running and (pid, started) not in own:

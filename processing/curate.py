@@ -31,9 +31,7 @@ def classify(raw: DataFrame, earlier: DataFrame, batch: int) -> DataFrame:
     appears there once. The winner is the lowest (batch, partition, offset), so a rerun gives the same.
     """
     here = F.struct(F.lit(batch).cast("bigint").alias("batch"), "partition", "offset")
-    known = earlier.select(
-        F.col("event_id").alias("key"), F.struct("batch", "partition", "offset").alias("before")
-    )
+    known = earlier.select(F.col("event_id").alias("key"), F.struct("batch", "partition", "offset").alias("before"))
     same = Window.partitionBy("key").orderBy("partition", "offset")
     return (
         raw.withColumn("reason", _reason())

@@ -24,9 +24,7 @@ def recommend_for_history(
     return fill(ranked, popular, n, excluded=history)
 
 
-def score_history(
-    similar: Mapping[str, Sequence[tuple[str, float]]], history: Sequence[str]
-) -> dict[str, float]:
+def score_history(similar: Mapping[str, Sequence[tuple[str, float]]], history: Sequence[str]) -> dict[str, float]:
     """Item -> summed similarity to the history, newer items counting more; items of the history are left out.
 
     An item seen twice counts once, at its newest place.
@@ -40,9 +38,7 @@ def score_history(
     return scores
 
 
-def fill(
-    ranked: Sequence[str], popular: Iterable[str], n: int, excluded: Iterable[str] = ()
-) -> list[str]:
+def fill(ranked: Sequence[str], popular: Iterable[str], n: int, excluded: Iterable[str] = ()) -> list[str]:
     """The first `n` of `ranked`, then of `popular`, each item once and none of `excluded`."""
     unwanted = set(excluded)
     candidates = (item for source in (ranked, popular) for item in source if item not in unwanted)

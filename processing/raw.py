@@ -30,9 +30,7 @@ _EVENT_FIELDS = ", ".join(
 SCHEMA_DDL = f"partition INT, offset BIGINT, appended_at BIGINT, event STRUCT<{_EVENT_FIELDS}>"
 
 
-def read(
-    spark: SparkSession, paths: Sequence[str], starts: Mapping[int, int], ends: Mapping[int, int]
-) -> DataFrame:
+def read(spark: SparkSession, paths: Sequence[str], starts: Mapping[int, int], ends: Mapping[int, int]) -> DataFrame:
     """Envelopes {partition, offset, appended_at, event} with starts[p] <= offset < ends[p]; times are milliseconds.
 
     `paths` are full URLs of Avro containers; none gives no rows. Files may hold offsets beyond the batch's.

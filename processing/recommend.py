@@ -37,9 +37,7 @@ def unseen_popular(visitors: DataFrame, ranked: DataFrame, seen: DataFrame, n: i
         .crossJoin(F.broadcast(ranked.select("item_id", "score")))
         .join(seen.select("visitor_id", "item_id"), on=["visitor_id", "item_id"], how="left_anti")
     )
-    return first(candidates, n, by="visitor_id", item="item_id").select(
-        "visitor_id", "rank", "item_id", "score"
-    )
+    return first(candidates, n, by="visitor_id", item="item_id").select("visitor_id", "rank", "item_id", "score")
 
 
 def for_visitors(
@@ -61,11 +59,7 @@ def for_visitors(
     )
     # "als" sorts before "popular".
     order = Window.partitionBy("visitor_id").orderBy("source", F.col("score").desc(), "item_id")
-    return (
-        both.withColumn("rank", F.row_number().over(order) - 1)
-        .filter(F.col("rank") < n)
-        .select(*columns, "source")
-    )
+    return both.withColumn("rank", F.row_number().over(order) - 1).filter(F.col("rank") < n).select(*columns, "source")
 
 
 def similar(events: DataFrame, gap: timedelta, n: int) -> DataFrame:
@@ -85,12 +79,8 @@ def similar(events: DataFrame, gap: timedelta, n: int) -> DataFrame:
     )
     other = counts.select(F.col("item_id").alias("similar_item_id"), F.col("visits").alias("other_visits"))
     scored = pairs.join(counts, on="item_id", how="inner").join(other, on="similar_item_id", how="inner")
-    scored = scored.withColumn(
-        "score", F.round(F.col("both") / F.sqrt(F.col("visits") * F.col("other_visits")), 6)
-    )
-    return first(scored, n, by="item_id", item="similar_item_id").select(
-        "item_id", "rank", "similar_item_id", "score"
-    )
+    scored = scored.withColumn("score", F.round(F.col("both") / F.sqrt(F.col("visits") * F.col("other_visits")), 6))
+    return first(scored, n, by="item_id", item="similar_item_id").select("item_id", "rank", "similar_item_id", "score")
 
 
 def _session_items(events: DataFrame, gap: timedelta) -> DataFrame:

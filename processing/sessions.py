@@ -18,11 +18,7 @@ _ENGAGED = ("click", "add_to_cart", "purchase", "search")
 
 def touched(events: DataFrame, batch: int) -> DataFrame:
     """The visitors (visitor_id) that have an event in `batch`."""
-    return (
-        events.filter((F.col("batch") == batch) & F.col("visitor_id").isNotNull())
-        .select("visitor_id")
-        .distinct()
-    )
+    return events.filter((F.col("batch") == batch) & F.col("visitor_id").isNotNull()).select("visitor_id").distinct()
 
 
 def assign(events: DataFrame, gap: timedelta) -> DataFrame:

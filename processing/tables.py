@@ -257,8 +257,7 @@ def create(spark: SparkSession, table: Table) -> None:
         )
         if table.ordered_by:
             spark.sql(
-                f"ALTER TABLE {table.full_name} WRITE DISTRIBUTED BY PARTITION"
-                f" LOCALLY ORDERED BY {table.ordered_by}"
+                f"ALTER TABLE {table.full_name} WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {table.ordered_by}"
             )
         return
     present = set(spark.table(table.full_name).columns)
@@ -313,6 +312,4 @@ def _commit(spark: SparkSession, table: Table, write: Callable[[], None]) -> Non
 
 
 def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, Py4JJavaError) and any(
-        name in str(error.java_exception) for name in _CONFLICTS
-    )
+    return isinstance(error, Py4JJavaError) and any(name in str(error.java_exception) for name in _CONFLICTS)

@@ -17,7 +17,7 @@ from werkzeug.routing import BaseConverter
 class RestConverter(BaseConverter):
     """All that is left of the path, slashes and emptiness included (Werkzeug's `path` takes neither first)."""
 
-    regex = ".*"
+    regex = r"[\s\S]*"
     part_isolating = False
 
     def to_url(self, value: str) -> str:

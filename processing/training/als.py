@@ -100,7 +100,5 @@ def first(scored: DataFrame, n: int, by: str, item: str) -> DataFrame:
 def _index(ratings: DataFrame, name: str, index: str) -> DataFrame:
     """Each id's place in the sorted order of all: dense integers, as ALS needs them."""
     return (
-        ratings.select(name)
-        .distinct()
-        .withColumn(index, (F.row_number().over(Window.orderBy(name)) - 1).cast("int"))
+        ratings.select(name).distinct().withColumn(index, (F.row_number().over(Window.orderBy(name)) - 1).cast("int"))
     )
