@@ -103,6 +103,9 @@ def _yarn(settings: Settings, environment: dict[str, str]) -> list[Service]:
         run_once("nodemanager", shell("-put", "-f", str(archive), library), log, environment)
 
     address = f"http://{settings.hdfs.host}:{settings.spark.yarn_http_port}"
+    # The three ports beside yarn_port are the scheduler's, the nodes' and the admin's.
+    ports = {f"SPARK__YARN_PORT{offset:+}": settings.spark.yarn_port + offset for offset in (-2, -1, 0, 1)}
+    ports["SPARK__YARN_HTTP_PORT"] = settings.spark.yarn_http_port
 
     def nodes_problem() -> str | None:
         try:
@@ -116,10 +119,7 @@ def _yarn(settings: Settings, environment: dict[str, str]) -> list[Service]:
             "resourcemanager",
             lambda: http_problem(f"{address}/ws/v1/cluster/info"),
             run(f"{_YARN}.resourcemanager.ResourceManager"),
-            {
-                "SPARK__YARN_PORT": settings.spark.yarn_port,
-                "SPARK__YARN_HTTP_PORT": settings.spark.yarn_http_port,
-            },
+            ports,
             settings.hdfs.host,
         ),
         Service(
