@@ -251,11 +251,14 @@ def _config(settings: Settings) -> dict[str, Any]:
         "linger.ms": 3,
         "compression.type": "lz4",  # zstd would ask another package of kafka-python's consumers
         "log.connection.close": False,
+        "reconnect.backoff.ms": 500,
+        "reconnect.backoff.max.ms": 2000,
         **settings.kafka.properties,
         "bootstrap.servers": settings.kafka.address,
         "acks": "all",
         "enable.idempotence": True,  # or a broker's restart doubles events
         "partitioner": "murmur2_random",  # as Java's clients, so that a key's partition is the same for all
-        # Below the time a caller waits: what was answered as failed must not be stored later.
-        "delivery.timeout.ms": int(settings.collector.ack_timeout_seconds * 900),
+        # Well below the time that a caller waits, as librdkafka looks for timeouts once a second: what was answered
+        # as failed must not be stored later.
+        "delivery.timeout.ms": int(settings.collector.ack_timeout_seconds * 700),
     }

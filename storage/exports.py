@@ -8,39 +8,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
-    """Paths of one version below `root` (settings.hdfs.root)."""
-
-    root: str
-    version: str
-
-    @property
-    def path(self) -> str:
-        return f"{folder(self.root)}/v={self.version}"
-
-    def table(self, name: str) -> str:
-        """Folder of for_visitors, similar, popular or items."""
-        return f"{self.path}/{name}"
-
-    @property
-    def report(self) -> str:
-        return f"{self.path}/report.json"
+def folder(root: str, version: str | None = None) -> str:
+    """Folder of one version below `root` (settings.hdfs.root), or of all versions."""
+    every = f"{root}/exports/recommendations"
+    return f"{every}/v={version}" if version else every
 
 
-def folder(root: str) -> str:
-    return f"{root}/exports/recommendations"
+def table(root: str, version: str, name: str) -> str:
+    """Folder of for_visitors, similar, popular or items."""
+    return f"{folder(root, version)}/{name}"
 
 
-def current(fs: Hdfs, root: str) -> str | None:
-    """The version in force, None before the first."""
+def report(root: str, version: str) -> str:
+    """Path of the version's report.json."""
+    return f"{folder(root, version)}/report.json"
+
+
+def read_current(fs: Hdfs, root: str) -> str | None:
+    """The version in force, None before the first. Raises StorageError when CURRENT is no pointer."""
     path = f"{folder(root)}/CURRENT"
     try:
         return str(json.loads(fs.read(path))["version"])
@@ -56,9 +47,9 @@ def publish_current(fs: Hdfs, root: str, version: str) -> None:
 
 
 def read_report(fs: Hdfs, root: str) -> dict[str, Any] | None:
-    """Facts of the version in force, None before the first."""
-    version = current(fs, root)
+    """Facts of the version in force and that `version`, None before the first."""
+    version = read_current(fs, root)
     if version is None:
         return None
-    facts: dict[str, Any] = json.loads(fs.read(Export(root, version).report))
+    facts: dict[str, Any] = json.loads(fs.read(report(root, version)))
     return {"version": version} | facts

@@ -77,7 +77,7 @@ def lists(html: str) -> dict[str, dict[str, Any]]:
     """list id -> its data-* attributes, and the (position, item id, link) of its cards."""
     found = {}
     for attributes, body in re.findall(r"<ul class=\"(?:carousel|grid)\"(.*?)>(.*?)</ul>", html, re.DOTALL):
-        data = {k: unescape(v) for k, v in re.findall(r'data-([a-z-]+)="(.*?)"', attributes)}
+        data: dict[str, Any] = {k: unescape(v) for k, v in re.findall(r'data-([a-z-]+)="(.*?)"', attributes)}
         cards = re.findall(r'data-item-id="(.*?)" data-position="(\d+)">\s*<a href="(.*?)"', body)
         data["cards"] = [(int(position), unescape(item), unescape(href)) for item, position, href in cards]
         found[data["list-id"]] = data

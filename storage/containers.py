@@ -1,0 +1,247 @@
+"""Avro container files (Avro 1.12, object container files) from bodies that are encoded already. No I/O.
+
+A record is its fields one after another: so three encoded longs before an untouched event body make the envelope
+`{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill and kept until the file is
+closed, because the header, which comes first, says exactly what the file holds:
+
+    clickstream.topic, .partition, .first, .last     the range of offsets that the file answers for, both included
+    clickstream.records                              how many of them are in the file
+    clickstream.quarantined [[first, last] …]        those that lie in the file of the same name under quarantine/
+    clickstream.gaps [[first, last, reason] …]       those that don't exist: "kafka" explains them, or they are "lost"
+    clickstream.fingerprint, .writer                 the event schema's, in hex; who wrote it
+
+In a file of raw/, records + quarantined + gaps = last - first + 1, always. Its sister under quarantine/ has the same range
+and only says how many records it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from storage.errors import ContainerError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Codec = Literal["zstandard", "deflate", "null"]
+Reason = Literal["kafka", "lost"]
+Span = tuple[int, int]
+Gap = tuple[int, int, Reason]
+
+BLOCK_RECORDS = 4_000
+BLOCK_BYTES = 1 << 20
+WRITER = "clickstream 1"
+_MAGIC = b"Obj\x01"
+_LONG = {"type": "long", "logicalType": "timestamp-millis"}
+
+
+def event_envelope(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema of the records of topic clicks; `event` is the writer's schema."""
+    return _envelope("Envelope", [{"name": "event", "type": dict(event)}])
+
+
+def plain_envelope() -> dict[str, Any]:
+    """Schema of records that are landed as they came: clicks.rejected, and whatever is quarantined."""
+    optional = {"type": ["null", "bytes"], "default": None}
+    return _envelope("PlainEnvelope", [{"name": "key", **optional}, {"name": "value", **optional}])
+
+
+def _envelope(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
+    head = [
+        {"name": "partition", "type": "int"},
+        {"name": "offset", "type": "long"},
+        {"name": "appended_at", "type": _LONG, "doc": "Kafka's time of the record"},
+    ]
+    return {"type": "record", "name": name, "namespace": "clickstream", "fields": head + fields}
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """What a file's header says of it. `fingerprint` is the event schema's, in hex; empty for plain envelopes."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    records: int
+    quarantined: tuple[Span, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    fingerprint: str = ""
+    writer: str = WRITER
+
+    def to_metadata(self) -> dict[str, bytes]:
+        texts = {
+            "topic": self.topic,
+            "partition": str(self.partition),
+            "first": str(self.first),
+            "last": str(self.last),
+            "records": str(self.records),
+            "quarantined": json.dumps(self.quarantined),
+            "gaps": json.dumps(self.gaps),
+            "fingerprint": self.fingerprint,
+            "writer": self.writer,
+        }
+        return {f"clickstream.{name}": text.encode() for name, text in texts.items()}
+
+
+def varint(number: int) -> bytes:
+    """Avro's long: zigzag, then seven bits a byte, lowest first."""
+    return _groups((number << 1) ^ (number >> 63))
+
+
+def _groups(n: int) -> bytes:
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def plain_body(key: bytes | None, value: bytes | None) -> bytes:
+    """The two last fields of a plain envelope."""
+    return b"".join(b"\x00" if part is None else b"\x02" + varint(len(part)) + part for part in (key, value))
+
+
+# The two lowest groups of seven bits when more follow: neighbouring offsets and times differ only there.
+_LOW = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
+
+
+class Container:
+    """A container that grows in memory, one record at a time; `size` is what it takes there, in bytes."""
+
+    def __init__(self, schema: Mapping[str, Any], partition: int, codec: Codec) -> None:
+        self._schema, self._codec = schema, codec
+        self._compress = _COMPRESS[codec]
+        self._partition = varint(partition)
+        self._sync = os.urandom(16)  # a predictable one could be planted in an event and would split the file there
+        self._blocks: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._pending = self._stored = self._count = 0
+        self._high_offset = self._high_time = -1
+        self._offset_bytes = self._time_bytes = b""
+        self.records = 0
+
+    @property
+    def size(self) -> int:
+        return self._stored + self._pending
+
+    def add(self, offset: int, appended_at: int, body: bytes) -> None:
+        """Adds one record; `appended_at` in milliseconds since 1970."""
+        n, t = offset << 1, (appended_at << 1) ^ (appended_at >> 63)
+        if n >> 14 != self._high_offset:
+            self._high_offset, self._offset_bytes = n >> 14, _groups(n >> 14)
+        if t >> 14 != self._high_time:
+            self._high_time, self._time_bytes = t >> 14, _groups(t >> 14)
+        self._parts += (
+            self._partition,
+            _LOW[n & 0x3FFF] + self._offset_bytes if n > 0x3FFF else varint(offset),
+            _LOW[t & 0x3FFF] + self._time_bytes if t > 0x3FFF else varint(appended_at),
+            body,
+        )
+        self._count += 1
+        self._pending += len(body) + 12
+        if self._count == BLOCK_RECORDS or self._pending >= BLOCK_BYTES:
+            self._close_block()
+
+    def finish(self) -> int:
+        """Closes the last block; how many records there are, for the header."""
+        if self._count:
+            self._close_block()
+        return self.records
+
+    def file(self, info: FileInfo) -> list[bytes]:
+        """The file in pieces, header and blocks, once it is finished."""
+        entries = {
+            "avro.schema": json.dumps(self._schema).encode(),
+            "avro.codec": self._codec.encode(),
+            **info.to_metadata(),
+        }
+        header = [_MAGIC, varint(len(entries))]
+        for name, value in entries.items():
+            header += [varint(len(name)), name.encode(), varint(len(value)), value]
+        header += [b"\x00", self._sync]
+        return [b"".join(header), *self._blocks]
+
+    def _close_block(self) -> None:
+        data = self._compress(b"".join(self._parts))
+        block = b"".join((varint(self._count), varint(len(data)), data, self._sync))
+        self._blocks.append(block)
+        self._stored += len(block)
+        self.records += self._count
+        self._parts, self._count, self._pending = [], 0, 0
+
+
+def _deflate(data: bytes) -> bytes:
+    raw = zlib.compressobj(6, zlib.DEFLATED, -15)  # without zlib's header, as Avro wants it
+    return raw.compress(data) + raw.flush()
+
+
+_COMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
+    "zstandard": lambda data: zstd.compress(data, 3),
+    "deflate": _deflate,
+    "null": lambda data: data,
+}
+
+
+def read_metadata(head: bytes) -> FileInfo:
+    """What a container's first bytes say. Raises ContainerError, `truncated` when they are too few."""
+    if head[:4] != _MAGIC[: len(head)]:
+        raise ContainerError("not an Avro container")
+    try:
+        entries = dict(_entries(head))
+    except IndexError:
+        raise ContainerError("the header is longer than what was read of it", truncated=True) from None
+    try:
+        texts = {n.removeprefix("clickstream."): v.decode() for n, v in entries.items() if n.startswith("clickstream.")}
+        return FileInfo(
+            topic=texts["topic"],
+            partition=int(texts["partition"]),
+            first=int(texts["first"]),
+            last=int(texts["last"]),
+            records=int(texts["records"]),
+            quarantined=tuple((int(first), int(last)) for first, last in json.loads(texts["quarantined"])),
+            gaps=tuple((int(first), int(last), reason) for first, last, reason in json.loads(texts["gaps"])),
+            fingerprint=texts["fingerprint"],
+            writer=texts["writer"],
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ContainerError(f"the header lacks or garbles {error}") from error
+
+
+def _entries(head: bytes) -> Iterator[tuple[str, bytes]]:
+    """The metadata map of a header. IndexError at its end when that is not the map's."""
+    at = 4
+
+    def number() -> int:
+        nonlocal at
+        n = shift = 0
+        while True:
+            byte = head[at]
+            at, n, shift = at + 1, n | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return (n >> 1) ^ -(n & 1)
+
+    def text() -> bytes:
+        nonlocal at
+        size = number()
+        if at + size > len(head):
+            raise IndexError
+        at += size
+        return head[at - size : at]
+
+    while count := number():
+        if count < 0:  # a block of a map may state its size
+            count = -count
+            number()
+        for _ in range(count):
+            name = text().decode()
+            yield name, text()

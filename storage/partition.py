@@ -1,0 +1,209 @@
+"""What one owner has read of one partition and not yet published: records in, sealed files out. No I/O.
+
+Every offset from `position` on ends in exactly one of three ways: in the file, in the quarantine file of the same name, or
+in the file's list of gaps. A sealed file checks that sum before it leaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ingest import codec
+from ingest.errors import CodecError
+from storage.containers import (
+    Codec,
+    Container,
+    FileInfo,
+    Gap,
+    Reason,
+    Span,
+    event_envelope,
+    plain_body,
+    plain_envelope,
+)
+from storage.errors import ContainerError
+from storage.layout import BUCKET, Layout, split
+from storage.rolling import Limits, OpenFile, Why, due
+from storage.schemas import Registry, transcoder
+
+Record = tuple[int, int, bytes | None, bytes | None]  # offset, Kafka's time in milliseconds, key, value
+_CHECK_EVERY = 1_000  # records between two looks at the limits
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A finished file: `name` is its path below raw(partition), `quarantine` the bytes of its sister there, if any."""
+
+    name: str
+    info: FileInfo
+    chunks: list[bytes]
+    quarantine: list[bytes]
+    why: Why
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.chunks)) + sum(map(len, self.quarantine))
+
+
+class PartitionWriter:
+    """Fills files with one partition's records. With a `registry` values are events, without they are landed as they are.
+
+    `end` is the next offset expected, `unknown` the fingerprint that stopped the last append, `sealed` what is finished.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        partition: int,
+        position: int,
+        *,
+        codec_: Codec,
+        limits: Limits,
+        registry: Registry | None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._layout, self._partition = layout, partition
+        self._codec, self._limits, self._registry, self._now = codec_, limits, registry, now
+        self._print = b"" if registry is None else codec.FINGERPRINT  # of the file's schema
+        self._prefix = b""  # of values that have it; none until the first was seen
+        self.end = position
+        self.sealed: deque[Sealed] = deque()
+        self.unknown: bytes | None = None
+        self.given_up: set[bytes] = set()
+        self._begin()
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory of the file that is open."""
+        return sum(c.size for c in (self._container, self._quarantine) if c is not None)
+
+    def append(self, records: Sequence[Record], why_gap: Callable[[int], Reason]) -> int:
+        """Adds records in order of offsets; how many were taken: less than all when `unknown` stopped it.
+
+        Offsets before `end` are repetitions and skipped. `why_gap(offset)` says why there is none from that offset on.
+        """
+        self.unknown = None
+        plain = self._registry is None
+        for taken, (offset, appended_at, key, value) in enumerate(records):
+            if offset != self.end:
+                if offset < self.end:
+                    continue
+                self.skip(offset - 1, why_gap(self.end))
+            body: bytes | None
+            if plain:
+                body = plain_body(key, value)
+            elif value is not None and self._prefix and value.startswith(self._prefix):
+                body = value[codec.HEADER_SIZE :]
+            else:
+                body = self._other(value)
+                if self.unknown:
+                    return taken
+            if body is None:
+                self._set_aside(offset, appended_at, key, value)
+            else:
+                (self._container or self._open()).add(offset, appended_at, body)
+            self.end = offset + 1
+            if offset >= self._check_at:
+                self.roll()
+        return len(records)
+
+    def skip(self, last: int, reason: Reason) -> None:
+        """Says that the offsets from `end` to `last` don't exist."""
+        for first, stop in split(self.end, last):
+            self._started()
+            self._gaps.append((first, stop, reason))
+            self.end = stop + 1
+            if self.end % BUCKET == 0:
+                self.roll()
+
+    def roll(self, cut: int = 0) -> None:
+        """Seals the open file if it is due; `cut` is the end of the newest cut."""
+        age = 0.0 if self._opened_at is None else self._now() - self._opened_at
+        records = self.end - self._first
+        why = due(self._limits, OpenFile(self._first, self.end, records, self.size, age), cut)
+        if why:
+            self.seal(why)
+        else:
+            step = min(_CHECK_EVERY, max(1, self._limits.max_records - records))
+            self._check_at = min(self.end + step, (self.end // BUCKET + 1) * BUCKET) - 1
+
+    def seal(self, why: Why) -> None:
+        """Finishes the open file, if it answers for any offset, and begins the next."""
+        if self.end > self._first:
+            self.sealed.append(self._finish(why))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._first, self._opened_at = self.end, None
+        self._container: Container | None = None
+        self._quarantine: Container | None = None
+        self._quarantined: list[Span] = []
+        self._gaps: list[Gap] = []
+        self._check_at = self.end  # the first record looks at the limits and sets the next look
+
+    def _finish(self, why: Why) -> Sealed:
+        first, last = self._first, self.end - 1
+        container = self._container or self._open()
+        range_ = (self._layout.topic, self._partition, first, last)
+        gaps, aside = tuple(self._gaps), tuple(self._quarantined)
+        info = FileInfo(*range_, container.finish(), aside, gaps, self._print.hex() if self._print else "")
+        if info.records + sum(b - a + 1 for a, b, *_ in (*aside, *gaps)) != last - first + 1:
+            raise ContainerError(f"{info} does not account for each of its offsets")
+        quarantine: list[bytes] = []
+        if self._quarantine:
+            quarantine = self._quarantine.file(FileInfo(*range_, self._quarantine.finish()))
+        name = self._layout.file(self._partition, first, last)
+        return Sealed(name, info, container.file(info), quarantine, why)
+
+    def _started(self) -> None:
+        if self._opened_at is None:
+            self._opened_at = self._now()
+
+    def _open(self) -> Container:
+        self._started()
+        if self._registry is None:
+            schema = plain_envelope()
+        elif self._print in self._registry:
+            schema = event_envelope(self._registry[self._print])
+        else:  # nothing readable came yet, but a file of gaps needs a schema too
+            schema = event_envelope(codec.SCHEMA)
+        self._container = Container(schema, self._partition, self._codec)
+        return self._container
+
+    def _set_aside(self, offset: int, appended_at: int, key: bytes | None, value: bytes | None) -> None:
+        self._started()
+        if self._quarantine is None:
+            self._quarantine = Container(plain_envelope(), self._partition, self._codec)
+        self._quarantine.add(offset, appended_at, plain_body(key, value))
+        if self._quarantined and self._quarantined[-1][1] == offset - 1:
+            self._quarantined[-1] = (self._quarantined[-1][0], offset)
+        else:
+            self._quarantined.append((offset, offset))
+
+    def _other(self, value: bytes | None) -> bytes | None:
+        """The body, in the file's schema, of a value that does not have it; None when it can't be read.
+
+        Sets `unknown` when nobody has published its schema.
+        """
+        registry = self._registry
+        assert registry is not None
+        try:
+            fingerprint, body = codec.split(value or b"")
+        except CodecError:
+            return None
+        if fingerprint not in registry:
+            if fingerprint not in self.given_up:
+                self.unknown = fingerprint
+            return None
+        if not self._prefix or registry.newer(fingerprint, self._print):
+            if self._container:
+                self.seal("schema")
+            self._print, self._prefix = fingerprint, codec.MARKER + fingerprint
+            return body
+        try:
+            return transcoder(registry[fingerprint], registry[self._print])(body)
+        except ContainerError:
+            return None

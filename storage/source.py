@@ -1,0 +1,230 @@
+"""Kafka as the sink sees it: runs of records, ends of partitions, watermarks. The only module here with confluent_kafka."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from infra.settings import Settings
+from storage.errors import LogError
+from storage.partition import Record
+from storage.schemas import Registry
+
+log = structlog.get_logger()
+
+Partition = tuple[str, int]  # topic, number
+Listener = Callable[[list[Partition]], None]
+_TIMEOUT = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive records of one partition, as Kafka has them."""
+
+    partition: Partition
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Kafka has nothing more before `offset`, which is its next."""
+
+    partition: Partition
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """Retention, or something worse, has taken the offset that was to be read next."""
+
+    partition: Partition
+
+
+def config(settings: Settings, group: str) -> dict[str, Any]:
+    """What every consumer here needs; `settings.kafka.properties` override."""
+    return {
+        "bootstrap.servers": settings.kafka.address,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        # Four times the throughput of the defaults; and bounded, since what is fetched ahead counts as memory too.
+        "fetch.queue.backoff.ms": 5,
+        "queued.max.messages.kbytes": 65_536,
+        # A member killed with -9 holds its partitions until its session ends.
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 2_000,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "logger": _Log(),
+        **settings.kafka.properties,
+    }
+
+
+class Source:
+    """A member of the sink's group. Where to read from is said by `assign`, never by Kafka's committed offsets."""
+
+    def __init__(
+        self, settings: Settings, topics: list[str], assigned: Listener, revoked: Listener, lost: Listener
+    ) -> None:
+        self._address = settings.kafka.address
+        self._consumer = Consumer(config(settings, settings.sink.group))
+
+        def listener(listen: Listener) -> Callable[[Consumer, list[TopicPartition]], None]:
+            return lambda _, partitions: listen([(tp.topic, tp.partition) for tp in partitions])
+
+        self._consumer.subscribe(
+            topics, on_assign=listener(assigned), on_revoke=listener(revoked), on_lost=listener(lost)
+        )
+
+    def poll(self, most: int = 10_000, timeout: float = 0.1) -> list[Run | End | OutOfRange]:
+        """What has come, in order within each partition. Listeners are called from here, and only from here and `close`."""
+        events: list[Run | End | OutOfRange] = []
+        records: list[Record] = []
+        current: tuple[str | None, int | None] = (None, None)
+        for message in self._consumer.consume(most, timeout):
+            if message.error() is not None:
+                current = (None, None)
+                event = _event(message)
+                if event is not None:
+                    events.append(event)
+                continue
+            partition = (message.topic(), message.partition())
+            if partition != current:
+                current, records = partition, []
+                events.append(Run(partition, records))  # type: ignore[arg-type]
+            records.append((message.offset(), message.timestamp()[1], message.key(), message.value()))  # type: ignore[arg-type]
+        return events
+
+    def assign(self, offsets: Mapping[Partition, int]) -> None:
+        """Reads these partitions from these offsets on."""
+        self._consumer.incremental_assign([TopicPartition(*p, offset) for p, offset in offsets.items()])
+
+    def unassign(self, partitions: Iterable[Partition]) -> None:
+        self._consumer.incremental_unassign([TopicPartition(*p) for p in partitions])
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._consumer.seek(TopicPartition(*partition, offset))
+
+    def pause(self, partition: Partition) -> None:
+        self._consumer.pause([TopicPartition(*partition)])
+
+    def resume(self, partition: Partition) -> None:
+        self._consumer.resume([TopicPartition(*partition)])
+
+    def watermarks(self, partition: Partition) -> tuple[int, int]:
+        """The first offset that Kafka still has, and the one after its last. Raises LogError when it doesn't say."""
+        return _watermarks(self._consumer, TopicPartition(*partition))
+
+    def high(self, partition: Partition) -> int:
+        """The offset after the last, as of the last fetch; -1001 before there was one."""
+        return self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)[1]
+
+    def commit(self, ends: Mapping[Partition, int], wait: bool = False) -> None:
+        """Tells Kafka how far files reach: a hint for lag tools, so its failure is only logged."""
+        if not ends:
+            return
+        try:
+            offsets = [TopicPartition(*p, end) for p, end in ends.items()]
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.info("commit_hint_failed", error=str(error))
+
+    def close(self) -> None:
+        """Leaves the group; `revoked` is called for what is still assigned."""
+        self._consumer.close()
+
+
+def _event(message: Message) -> End | OutOfRange | None:
+    """What an error among the messages means; raises LogError for what a new start can't wait out."""
+    error = message.error()
+    assert error is not None
+    code = error.code()
+    partition = (message.topic() or "", message.partition() if message.partition() is not None else -1)
+    if code == KafkaError._PARTITION_EOF:
+        return End(partition, message.offset() or 0)  # type: ignore[arg-type]
+    if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        return OutOfRange(partition)  # type: ignore[arg-type]
+    if error.fatal() or code in (
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    ):
+        raise LogError(f"Kafka: {partition[0]}: {error.str()}")
+    log.warning("kafka_trouble", error=error.str(), topic=partition[0])  # librdkafka goes on trying
+    return None
+
+
+def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    try:
+        low, high = consumer.get_watermark_offsets(partition, timeout=_TIMEOUT)
+    except KafkaException as error:
+        raise LogError(f"Kafka does not say which offsets {partition.topic} has: {error}") from error
+    return low, high
+
+
+class SchemaTopic:
+    """Reads `clicks.schemas` into a registry, from its beginning, as often as asked."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._topic, self._registry = settings.kafka.schemas_topic, registry
+        self._consumer = Consumer(config(settings, f"{settings.sink.group}-schemas"))
+        self._next: dict[int, int] = {}
+
+    def refresh(self) -> None:
+        """Learns what has been published since. Raises LogError when the topic can't be read within 15 s."""
+        if not self._next:
+            self._next = dict.fromkeys(self._partitions(), 0)
+            self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in self._next])
+        ends = {p: _watermarks(self._consumer, TopicPartition(self._topic, p))[1] for p in self._next}
+        deadline = time.monotonic() + _TIMEOUT
+        while any(self._next[p] < end for p, end in ends.items()):
+            if time.monotonic() > deadline:
+                raise LogError(f"Kafka: {self._topic} can't be read to its end {ends}, only to {self._next}")
+            message = self._consumer.poll(0.2)
+            if message is not None:
+                self._learn(message)
+
+    def _learn(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._next[message.partition() or 0] = message.offset() or 0
+            elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise LogError(f"Kafka: {self._topic}: {error.str()}")
+            return
+        self._next[message.partition() or 0] = (message.offset() or 0) + 1
+        try:
+            self._registry.add(json.loads(message.value() or b""))
+        except Exception as problem:  # fastavro has no one error for a schema that is none
+            log.error("not_a_schema", topic=self._topic, offset=message.offset(), error=repr(problem))
+
+    def _partitions(self) -> list[int]:
+        try:
+            topic = self._consumer.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic]
+        except KafkaException as error:
+            raise LogError(f"Kafka does not answer (CLICKSTREAM_KAFKA__BOOTSTRAP_SERVERS): {error}") from error
+        if topic.error is not None or not topic.partitions:
+            raise LogError(f"Kafka: {self._topic}: {topic.error}")
+        return sorted(topic.partitions)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class _Log:
+    """librdkafka's own lines, as ours."""
+
+    def log(self, level: int, text: str, *arguments: Any) -> None:
+        log.info("librdkafka", text=text % arguments if arguments else text)
