@@ -19,6 +19,7 @@ from ingest.events import ClickEvent, Device, Page, Source
 MARKER = b"\xc3\x01"
 HEADER_SIZE = len(MARKER) + 8
 SCHEMA: dict[str, Any] = json.loads(Path(__file__).with_name("click_event.avsc").read_text())
+_SCHEMA_JSON = json.dumps(SCHEMA)
 
 
 def schema_fingerprint(schema: Mapping[str, Any]) -> bytes:
@@ -48,10 +49,13 @@ def decode(value: bytes, schemas: Mapping[bytes, Mapping[str, Any]] | None = Non
     Raises CodecError when the schema is unknown or the body does not follow it.
     """
     print_, body = split(value)
-    writer = SCHEMA if print_ == FINGERPRINT else (schemas or {}).get(print_)
-    if writer is None:
+    if print_ == FINGERPRINT:
+        writer = _SCHEMA_JSON
+    elif schemas and print_ in schemas:
+        writer = json.dumps(schemas[print_])
+    else:
         raise CodecError(f"schema {print_.hex()} is unknown", print_)
-    record = read_body(body, json.dumps(writer))
+    record = read_body(body, writer)
     return ClickEvent(
         **record
         | {
@@ -67,7 +71,7 @@ def read_body(body: bytes, writer: str) -> dict[str, Any]:
     """A body of schema `writer` (JSON) as this version's record; times stay integers. Raises CodecError."""
     stream = io.BytesIO(body)
     try:
-        record = fastavro.schemaless_reader(stream, _raw(writer), _raw(json.dumps(SCHEMA)))
+        record = fastavro.schemaless_reader(stream, _raw(writer), _raw(_SCHEMA_JSON))
     except Exception as error:  # fastavro raises whatever its input makes it stumble over
         raise CodecError(f"body does not follow its schema: {error!r}") from error
     if stream.tell() != len(body):

@@ -93,13 +93,13 @@ class _Door:
 
     def collect_access_log(self) -> Response:
         g.protocol = "access_log"
-        file = request.args.get("source")
-        if not file:
-            raise InvalidEvent("source", "is missing: the name of the log's file")
-        first_line = _first_line()
+        file = request.args.get("source", "")
         context = self._context(file)
         if not context.write_key:
             raise Unauthorized
+        if not file:
+            raise InvalidEvent("source", "is missing: the name of the log's file")
+        first_line = _first_line()
         raw = self._data()
         try:
             lines = body.split_lines(body.decompress(raw, self._settings.collector.max_body_bytes))

@@ -68,6 +68,7 @@ def campaign(url: str | None) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=16_384)
 def page_path(url: str) -> str | None:
     """The path of a URL or of a request's target, without query and fragment, None where there is none.
 
@@ -98,6 +99,7 @@ def normalize_ip(address: str) -> str:
     return str(_parse_ip(address))
 
 
+@lru_cache(maxsize=16_384)
 def anonymize_ip(address: str) -> str:
     """The network: last octet zero, IPv6 to its /48. Raises ValueError when `address` is none."""
     parsed = _parse_ip(address)

@@ -10,7 +10,9 @@ from ingest import enrich
 
 REDACTED = "[redacted]"
 MAX_PAYLOAD = 200_000  # characters; up to 4 bytes each must stay below Kafka's limit of a record
-_EMAIL = re.compile(r"[A-Za-z0-9._+-]{1,64}(?:@|%40)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
+_EMAIL = re.compile(
+    r"(?<![A-Za-z0-9._+-])[A-Za-z0-9._+-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+)  # linear: starts at a word's start
 _IPV4 = re.compile(r"\b(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}\b")
 _PRIVATE = re.compile(r"e[-_]?mail|phone|passw|write[-_]?key|user[-_]?agent|ip[-_]?addr|(^|[-_])ip$", re.IGNORECASE)
 

@@ -1,8 +1,8 @@
 """Avro container files (Avro 1.12, object container files) from bodies that are encoded already. No I/O.
 
 A record is its fields one after another: so three encoded longs before an untouched event body make the envelope
-`{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill and kept until the file is
-closed, because the header, which comes first, says exactly what the file holds:
+`{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill and kept until the
+file is closed, because the header, which comes first, says exactly what the file holds:
 
     clickstream.topic, .partition, .first, .last     the range of offsets that the file answers for, both included
     clickstream.records                              how many of them are in the file
@@ -10,8 +10,8 @@ closed, because the header, which comes first, says exactly what the file holds:
     clickstream.gaps [[first, last, reason] …]       those that don't exist: "kafka" explains them, or they are "lost"
     clickstream.fingerprint, .writer                 the event schema's, in hex; who wrote it
 
-In a file of raw/, records + quarantined + gaps = last - first + 1, always. Its sister under quarantine/ has the same range
-and only says how many records it holds.
+In a file of raw/, records + quarantined + gaps = last - first + 1, always. Its sister under quarantine/ has the same
+range and only says how many records it holds.
 """
 
 from __future__ import annotations

@@ -4,12 +4,13 @@
     <epochs>/fenced/e=6          epochs that are over; emptied, but the name stays, so that a number is never used twice
     <epochs>/new-<token>/<token> a claim that has no number yet
 
-To own a partition: (1) N = 1 + the highest number, live or fenced; (2) rename an own folder to e=N, again if that is taken;
-(3) list: if anyone is above N, or N itself was fenced meanwhile, withdraw; (4) move every epoch below N to fenced/. Only
-then is the position read from the files. A paused former owner finds its folder gone: create and rename fail.
+To own a partition: (1) N = 1 + the highest number, live or fenced; (2) rename an own folder to e=N, again if that is
+taken; (3) list: if anyone is above N, or N itself was fenced meanwhile, withdraw; (4) move every epoch below N to
+fenced/. Only then is the position read from the files. A paused former owner finds its folder gone: create and rename
+fail.
 
-The token closes one more hole: a claimant that slept between (1) and (2) may re-create a number that was fenced meanwhile,
-and the former owner of that number would find e=N again, but not its e=N/<token>.
+The token closes one more hole: a claimant that slept between (1) and (2) may re-create a number that was fenced
+meanwhile, and the former owner of that number would find e=N again, but not its e=N/<token>.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Epoch:
     path: str
 
     def create(self, name: str, chunks: Iterable[bytes]) -> int:
-        """Writes a file in the working folder, which readers never see; its size in bytes. Raises Fenced or StorageError."""
+        """Writes a file in the working folder, unseen by readers; its size in bytes. Raises Fenced or StorageError."""
         try:
             return self.fs.create(f"{self.path}/{name}", chunks)
         except (OSError, StorageError) as error:
@@ -61,7 +62,8 @@ class Epoch:
 
     def release(self) -> None:
         """Ends the epoch, so that nothing of this process can publish any more. Harmless when it has ended already."""
-        _fence(self.fs, self.layout.epochs(self.partition), self.number)
+        root, token = self.layout.epochs(self.partition), self.path.rsplit("/", 1)[-1]
+        _fence(self.fs, root, self.number, token)
 
     def _why(self, error: Exception, name: str) -> Exception:
         if not self.held():

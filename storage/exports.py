@@ -1,8 +1,8 @@
 """Exports for those who don't run Spark: Parquet folders of one version, and the pointer to the version in force.
 
-    <root>/exports/recommendations/CURRENT                                      {"version": v}
-    <root>/exports/recommendations/v=<v>/{for_visitors,similar,popular,items}/  Parquet
-    <root>/exports/recommendations/v=<v>/report.json                            facts of the run that made it
+<root>/exports/recommendations/CURRENT                                      {"version": v}
+<root>/exports/recommendations/v=<v>/{for_visitors,similar,popular,items}/  Parquet
+<root>/exports/recommendations/v=<v>/report.json                            facts of the run that made it
 """
 
 from __future__ import annotations

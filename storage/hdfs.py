@@ -1,7 +1,8 @@
 """The few verbs that we need of HDFS. The only module that imports hdfs_native.
 
-All paths are absolute, below settings.hdfs.root by the callers' doing. A missing path raises FileNotFoundError, a name
-that is taken FileExistsError, everything else StorageError; Unreachable within some ten seconds when no NameNode answers.
+All paths are absolute, below settings.hdfs.root by the callers' doing. A missing path raises FileNotFoundError, a
+name that is taken FileExistsError, everything else StorageError; Unreachable within some ten seconds when no NameNode
+answers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from storage.errors import StorageError, Unreachable
 
 if TYPE_CHECKING:
     from hdfs_native import Client
+
+_Names = list[str]  # within the class `list` is a verb
 
 # Three tries are over after 9 s; the default of 15 takes three minutes. A conf_dir decides for itself: failover between
 # two NameNodes may need longer.
@@ -56,12 +59,10 @@ class Hdfs:
         """What is in the folder, by name; FileNotFoundError when there is none."""
         with self._errors(path):
             statuses = list(self._client.list_status(path))
-        entries = [
-            Entry(s.path.rsplit("/", 1)[-1], s.path, s.length, s.isdir, s.modification_time) for s in statuses
-        ]
+        entries = [Entry(s.path.rsplit("/", 1)[-1], s.path, s.length, s.isdir, s.modification_time) for s in statuses]
         return sorted(entries, key=lambda entry: entry.name)
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path: str) -> _Names:
         """Names in the folder, sorted; none when there is no such folder."""
         try:
             return [entry.name for entry in self.list(path)]
@@ -103,7 +104,7 @@ class Hdfs:
         return size
 
     def rename(self, source: str, target: str, overwrite: bool = False) -> None:
-        """One atomic step. FileExistsError when `target` is taken, FileNotFoundError without `source` or target's folder."""
+        """One atomic step. FileExistsError if `target` is taken, FileNotFoundError without `source` or target's folder."""
         with self._errors(source):
             self._client.rename(source, target, overwrite)
 

@@ -1,10 +1,10 @@
 """Paths and file names: pure functions of topic, partition and offsets, never of a clock.
 
-    /clickstream/raw/clicks/p=03/b=0000000012/clicks+3+<first>+<last>.avro     offsets first..last, both included
-    /clickstream/quarantine/clicks/p=03/b=…/…                                   the same tree, for what can't be read
-    /clickstream/epochs/clicks/p=03/{e=N,fenced}/                               who owns the partition
-    /clickstream/cuts/clicks/<name>.json                                        where a batch ends
-    /clickstream/ledger/clicks/<name>.json                                      what became of a batch
+/clickstream/raw/clicks/p=03/b=0000000012/clicks+3+<first>+<last>.avro     offsets first..last, both included
+/clickstream/quarantine/clicks/p=03/b=…/…                                   the same tree, for what can't be read
+/clickstream/epochs/clicks/p=03/{e=N,fenced}/                               who owns the partition
+/clickstream/cuts/clicks/<name>.json                                        where a batch ends
+/clickstream/ledger/clicks/<name>.json                                      what became of a batch
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 BUCKET = 10_000_000  # offsets; a file never crosses a multiple of it
-_FILE = re.compile(r"^(?P<topic>[A-Za-z0-9._-]+)\+(?P<partition>\d+)\+(?P<first>\d{19})\+(?P<last>\d{19})\.(?P<suffix>\w+)$")
+_FILE = re.compile(
+    r"^(?P<topic>[A-Za-z0-9._-]+)\+(?P<partition>\d+)\+(?P<first>\d{19})\+(?P<last>\d{19})\.(?P<suffix>\w+)$"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)

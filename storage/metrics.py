@@ -14,9 +14,7 @@ class SinkMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         name, registry = "clickstream_sink", self.registry
-        self.offsets = Counter(
-            f"{name}_offsets_total", "Offsets published", ["topic", "outcome"], registry=registry
-        )
+        self.offsets = Counter(f"{name}_offsets_total", "Offsets published", ["topic", "outcome"], registry=registry)
         self.bytes = Counter(f"{name}_bytes_total", "Bytes of files published", ["topic"], registry=registry)
         self.files = Counter(f"{name}_files_total", "Files published", ["topic", "reason"], registry=registry)
         self.lag = Gauge(

@@ -1,7 +1,7 @@
 """What one owner has read of one partition and not yet published: records in, sealed files out. No I/O.
 
-Every offset from `position` on ends in exactly one of three ways: in the file, in the quarantine file of the same name, or
-in the file's list of gaps. A sealed file checks that sum before it leaves.
+Every offset from `position` on ends in exactly one of three ways: in the file, in the quarantine file of the same
+name, or in the file's list of gaps. A sealed file checks that sum before it leaves.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ class Sealed:
 
 
 class PartitionWriter:
-    """Fills files with one partition's records. With a `registry` values are events, without they are landed as they are.
+    """Fills files with one partition's records. With a `registry` values are events, without they are landed as they
+    are.
 
-    `end` is the next offset expected, `unknown` the fingerprint that stopped the last append, `sealed` what is finished.
+    `end` is the next offset expected, `unknown` the fingerprint that stopped the last append, `sealed` what is
+    finished.
     """
 
     def __init__(
@@ -98,8 +100,8 @@ class PartitionWriter:
             elif value is not None and self._prefix and value.startswith(self._prefix):
                 body = value[codec.HEADER_SIZE :]
             else:
-                body = self._other(value)
-                if self.unknown:
+                body, readable_later = self._other(value)
+                if readable_later:
                     return taken
             if body is None:
                 self._set_aside(offset, appended_at, key, value)
@@ -137,7 +139,8 @@ class PartitionWriter:
         self._begin()
 
     def _begin(self) -> None:
-        self._first, self._opened_at = self.end, None
+        self._first = self.end
+        self._opened_at: float | None = None
         self._container: Container | None = None
         self._quarantine: Container | None = None
         self._quarantined: list[Span] = []
@@ -150,7 +153,8 @@ class PartitionWriter:
         range_ = (self._layout.topic, self._partition, first, last)
         gaps, aside = tuple(self._gaps), tuple(self._quarantined)
         info = FileInfo(*range_, container.finish(), aside, gaps, self._print.hex() if self._print else "")
-        if info.records + sum(b - a + 1 for a, b, *_ in (*aside, *gaps)) != last - first + 1:
+        elsewhere = sum(b - a + 1 for a, b in aside) + sum(b - a + 1 for a, b, _ in gaps)
+        if info.records + elsewhere != last - first + 1:
             raise ContainerError(f"{info} does not account for each of its offsets")
         quarantine: list[bytes] = []
         if self._quarantine:
@@ -183,27 +187,28 @@ class PartitionWriter:
         else:
             self._quarantined.append((offset, offset))
 
-    def _other(self, value: bytes | None) -> bytes | None:
-        """The body, in the file's schema, of a value that does not have it; None when it can't be read.
+    def _other(self, value: bytes | None) -> tuple[bytes | None, bool]:
+        """The body, in the file's schema, of a value that does not have it: None when it can't be read.
 
-        Sets `unknown` when nobody has published its schema.
+        (None, True), with `unknown` set, when it could be, if only someone published its schema.
         """
         registry = self._registry
         assert registry is not None
         try:
             fingerprint, body = codec.split(value or b"")
         except CodecError:
-            return None
+            return None, False
         if fingerprint not in registry:
-            if fingerprint not in self.given_up:
-                self.unknown = fingerprint
-            return None
+            if fingerprint in self.given_up:
+                return None, False
+            self.unknown = fingerprint
+            return None, True
         if not self._prefix or registry.newer(fingerprint, self._print):
             if self._container:
                 self.seal("schema")
             self._print, self._prefix = fingerprint, codec.MARKER + fingerprint
-            return body
+            return body, False
         try:
-            return transcoder(registry[fingerprint], registry[self._print])(body)
+            return transcoder(registry[fingerprint], registry[self._print])(body), False
         except ContainerError:
-            return None
+            return None, False

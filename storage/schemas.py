@@ -41,9 +41,9 @@ class Registry:
     def newer(self, one: bytes, other: bytes) -> bool:
         """Whether schema `one` is newer than `other`.
 
-        Versions only ever gain fields, so the one with more is newer; among equals the one that appeared later. The order
-        of appearance alone would not do: an old collector that restarts publishes its schema again, and compaction of
-        the topic keeps only that later record.
+        Versions only ever gain fields, so the one with more is newer; among equals the one that appeared later. The
+        order of appearance alone would not do: an old collector that restarts publishes its schema again, and
+        compaction of the topic keeps only that later record.
         """
         order = list(self._schemas)
         return (extent(self[one]), order.index(one)) > (extent(self[other]), order.index(other))

@@ -1,4 +1,4 @@
-"""Kafka as the sink sees it: runs of records, ends of partitions, watermarks. The only module here with confluent_kafka."""
+"""Kafka as the sink sees it: runs of records, ends, watermarks. The only module of storage with confluent_kafka."""
 
 from __future__ import annotations
 
@@ -85,22 +85,23 @@ class Source:
         )
 
     def poll(self, most: int = 10_000, timeout: float = 0.1) -> list[Run | End | OutOfRange]:
-        """What has come, in order within each partition. Listeners are called from here, and only from here and `close`."""
+        """What has come, in order within each partition. Listeners are called from here and from `close` only."""
         events: list[Run | End | OutOfRange] = []
         records: list[Record] = []
-        current: tuple[str | None, int | None] = (None, None)
+        current: Any = None
         for message in self._consumer.consume(most, timeout):
             if message.error() is not None:
-                current = (None, None)
+                current = None
                 event = _event(message)
                 if event is not None:
                     events.append(event)
                 continue
-            partition = (message.topic(), message.partition())
+            partition: Any = (message.topic(), message.partition())  # never None in a record, though typed so
             if partition != current:
                 current, records = partition, []
-                events.append(Run(partition, records))  # type: ignore[arg-type]
-            records.append((message.offset(), message.timestamp()[1], message.key(), message.value()))  # type: ignore[arg-type]
+                events.append(Run(partition, records))
+            record: Any = (message.offset(), message.timestamp()[1], message.key(), message.value())
+            records.append(record)
         return events
 
     def assign(self, offsets: Mapping[Partition, int]) -> None:
@@ -150,11 +151,11 @@ def _event(message: Message) -> End | OutOfRange | None:
     error = message.error()
     assert error is not None
     code = error.code()
-    partition = (message.topic() or "", message.partition() if message.partition() is not None else -1)
+    partition: Any = (message.topic(), message.partition())
     if code == KafkaError._PARTITION_EOF:
-        return End(partition, message.offset() or 0)  # type: ignore[arg-type]
+        return End(partition, message.offset() or 0)
     if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-        return OutOfRange(partition)  # type: ignore[arg-type]
+        return OutOfRange(partition)
     if error.fatal() or code in (
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -21,11 +21,13 @@ class HdfsExports:
 
     def current_version(self) -> str | None:
         """The version that CURRENT names; None before the first export."""
-        return exports.current(self._hdfs, self._root)
+        return exports.read_current(self._hdfs, self._root)
 
     def load(self, version: str) -> Export:
         """All tables and the report of a version."""
         files = self._hdfs.arrow_filesystem()
-        export = exports.Export(self._root, version)
-        tables = {name: pq.read_table(export.table(name), filesystem=files, partitioning=None) for name in COLUMNS}
-        return Export(tables, json.loads(self._hdfs.read(export.report)))
+        tables = {
+            name: pq.read_table(exports.table(self._root, version, name), filesystem=files, partitioning=None)
+            for name in COLUMNS
+        }
+        return Export(tables, json.loads(self._hdfs.read(exports.report(self._root, version))))

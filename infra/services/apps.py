@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
 from infra.services.service import Service, http_problem
 from infra.settings import Settings
+
+_OWNED = "clickstream_sink_partitions"
 
 
 def services(settings: Settings) -> list[Service]:
@@ -24,7 +29,7 @@ def services(settings: Settings) -> list[Service]:
         ),
         Service(
             "sink",
-            lambda: http_problem(f"http://127.0.0.1:{sink.metrics_port}/metrics"),
+            lambda: _sink_problem(f"http://127.0.0.1:{sink.metrics_port}/metrics"),
             [executable, "sink"],
             {"SINK__METRICS_PORT": sink.metrics_port},
             after=["kafka", "datanode" if settings.hdfs.managed else "namenode"],
@@ -38,3 +43,13 @@ def services(settings: Settings) -> list[Service]:
             after=["datanode" if settings.hdfs.managed else "namenode"],
         ),
     ]
+
+
+def _sink_problem(url: str) -> str | None:
+    """A sink is well once it owns partitions: before that it lands nothing."""
+    try:
+        families = text_string_to_metric_families(requests.get(url, timeout=3).text)
+    except requests.RequestException as error:
+        return f"{url}: {type(error).__name__}"
+    owned = [sample.value for family in families for sample in family.samples if sample.name == _OWNED]
+    return None if owned and owned[0] > 0 else "owns no partition yet"

@@ -31,7 +31,7 @@ def parse_time(value: object) -> int:
     """Milliseconds since 1970 of an RFC 3339 string with its zone, or of a number. Raises ValueError."""
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value.upper())  # RFC 3339 allows t and z
         except ValueError:
             raise ValueError("is neither RFC 3339 nor milliseconds since 1970") from None
         if moment.tzinfo is None:

@@ -38,7 +38,6 @@ def home() -> str:
         for_you=_counted(recommended(snapshot, "home.recommended", visitor, history, CAROUSEL)),
         popular=_counted(popular(snapshot, "home.popular", GRID)),
         history=[snapshot.items[item] for item in reversed(history) if item in snapshot.items],
-        known=visitor in snapshot.for_visitors,
         samples=snapshot.sample_visitors(4),
     )
 

@@ -1,0 +1,168 @@
+"""Cuts: how a stream becomes batches. A cut is where each partition ended at one moment; a batch lies between two cuts.
+
+    <cuts>/chain/<number>.json   the cuts in their order, each taken by one exclusive rename
+    <cuts>/<name>.json           the same content by name: what people and Airflow ask for
+
+The chain is the truth: a cut begins where the one before it ends, so two processes that cut at once get two batches
+that share no offset. A crash between the two files is repaired by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from storage.errors import BatchError
+from storage.hdfs import Hdfs
+from storage.layout import BUCKET, Layout, Range, bucket, visible
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_LINK = re.compile(r"^(\d{19})\.json$")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Batch `number`, from 1: offsets starts[p] <= offset < ends[p] of partitions p; `taken_at` is UTC, ISO 8601."""
+
+    name: str
+    number: int
+    topic: str
+    taken_at: str
+    starts: dict[int, int]
+    ends: dict[int, int]
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets lie in the batch."""
+        return sum(end - self.starts[p] for p, end in self.ends.items())
+
+    def to_json(self) -> bytes:
+        document = {
+            "name": self.name,
+            "number": self.number,
+            "topic": self.topic,
+            "taken_at": self.taken_at,
+            "starts": {str(p): offset for p, offset in self.starts.items()},
+            "ends": {str(p): offset for p, offset in self.ends.items()},
+        }
+        return json.dumps(document, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Cut:
+        """Raises BatchError when it is none."""
+        try:
+            document = json.loads(data)
+            starts, ends = ({int(p): int(o) for p, o in document[key].items()} for key in ("starts", "ends"))
+            return cls(document["name"], document["number"], document["topic"], document["taken_at"], starts, ends)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BatchError(f"not a cut: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A visible file; `range` is all that it answers for, `part` what of that lies in the batch."""
+
+    path: str
+    partition: int
+    range: Range
+    part: Range
+
+
+def take(fs: Hdfs, layout: Layout, name: str, read_ends: Callable[[], dict[int, int]]) -> Cut:
+    """Ends a batch now; `read_ends` asks Kafka for partition -> end offset. A name that exists gives the cut it has.
+
+    Raises BatchError for a name that can't be one, and for offsets that went backwards.
+    """
+    if not _NAME.match(name):
+        raise BatchError(f"{name!r} can't name a cut: letters, digits, dot, underscore and hyphen can")
+    while True:
+        last = newest(fs, layout)
+        if last is not None:
+            _name(fs, layout, last)
+        with suppress(FileNotFoundError):
+            return Cut.from_json(fs.read(f"{layout.cuts}/{name}.json"))
+        cut = _next(layout, name, last, read_ends())  # asked after the last cut was read: so ends never go back
+        try:
+            fs.write_atomically(_link(layout, cut.number), cut.to_json())
+        except FileExistsError:
+            continue  # somebody else's cut came first, and ours begins where it ends
+        _name(fs, layout, cut)
+        return cut
+
+
+def _next(layout: Layout, name: str, last: Cut | None, ends: dict[int, int]) -> Cut:
+    before = {} if last is None else last.ends
+    wrong = [f"p={p}: {o} -> {ends.get(p)}" for p, o in sorted(before.items()) if ends.get(p, -1) < o]
+    if wrong:
+        raise BatchError(f"{layout.topic} ends before the last cut did: {', '.join(wrong)}; was it created anew?")
+    taken_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    starts = {p: before.get(p, 0) for p in ends}
+    return Cut(name, 1 if last is None else last.number + 1, layout.topic, taken_at, starts, ends)
+
+
+def get(fs: Hdfs, layout: Layout, name: str) -> Cut:
+    """The cut of that name. Raises BatchError when there is none."""
+    if _NAME.match(name):
+        with suppress(FileNotFoundError):
+            return Cut.from_json(fs.read(f"{layout.cuts}/{name}.json"))
+        last = newest(fs, layout)  # its taker may have died before it gave the cut its name
+        if last is not None and last.name == name:
+            _name(fs, layout, last)
+            return last
+    raise BatchError(f"{layout.topic} has no cut {name!r}; `clickstream cut` takes one")
+
+
+def newest(fs: Hdfs, layout: Layout, known: Cut | None = None) -> Cut | None:
+    """The last cut, None before the first. With a `known` one only its successors are looked for: one question each."""
+    if known is None:
+        numbers = _numbers(fs, layout)
+        return _read(fs, layout, numbers[-1]) if numbers else None
+    while True:
+        try:
+            known = _read(fs, layout, known.number + 1)
+        except FileNotFoundError:
+            return known
+
+
+def all(fs: Hdfs, layout: Layout) -> Iterator[Cut]:
+    """Every cut, from the first on."""
+    for number in _numbers(fs, layout):
+        yield _read(fs, layout, number)
+
+
+def files(fs: Hdfs, layout: Layout, cut: Cut) -> list[RawFile]:
+    """The visible files that hold any of the batch's offsets, by partition and offset; complete or not."""
+    found = []
+    for partition, end in sorted(cut.ends.items()):
+        start = cut.starts[partition]
+        for number in range(start // BUCKET, (end - 1) // BUCKET + 1 if end > start else start // BUCKET):
+            folder = f"{layout.raw(partition)}/{bucket(number * BUCKET)}"
+            for file in visible(fs.names(folder)):
+                part = file.intersect(start, end)
+                if part is not None:
+                    found.append(RawFile(f"{folder}/{file.name}", partition, file, part))
+    return found
+
+
+def _numbers(fs: Hdfs, layout: Layout) -> list[int]:
+    return [int(match[1]) for name in fs.names(f"{layout.cuts}/chain") if (match := _LINK.match(name))]
+
+
+def _read(fs: Hdfs, layout: Layout, number: int) -> Cut:
+    return Cut.from_json(fs.read(_link(layout, number)))
+
+
+def _link(layout: Layout, number: int) -> str:
+    return f"{layout.cuts}/chain/{number:019d}.json"
+
+
+def _name(fs: Hdfs, layout: Layout, cut: Cut) -> None:
+    """Makes the cut findable by its name; harmless when it is already."""
+    path = f"{layout.cuts}/{cut.name}.json"
+    if not fs.exists(path):
+        with suppress(FileExistsError):
+            fs.write_atomically(path, cut.to_json())

@@ -1,0 +1,213 @@
+"""What became of each offset of a batch, partition by partition; two gates that must balance exactly.
+
+Landing gate: offsets of the batch = landed + quarantined + explained + lost, computed from the files' names and
+headers. A file may reach over a cut: only its part within the batch counts. Publish gate: landed = curated +
+duplicates + invalid, as the curate job counted them, each on its own, in what it wrote. Late events are a part of
+curated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from storage import batches
+from storage.batches import Cut, RawFile
+from storage.containers import FileInfo, read_metadata
+from storage.errors import BatchError, ContainerError, StorageError
+from storage.hdfs import Hdfs
+from storage.layout import Layout, Range
+
+_HEAD = 1 << 16  # bytes; a header is some 6,000
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLedger:
+    """Offsets start <= offset < end of one partition. The last three are None until the batch was curated."""
+
+    partition: int
+    start: int
+    end: int
+    landed: int = 0
+    quarantined: int = 0
+    explained: int = 0
+    lost: int = 0
+    files: int = 0
+    curated: int | None = None
+    duplicates: int | None = None
+    invalid: int | None = None
+
+    @property
+    def offsets(self) -> int:
+        return self.end - self.start
+
+    @property
+    def missing(self) -> int:
+        """Offsets that no visible file answers for yet; below 0 if two files answer for the same one."""
+        return self.offsets - self.landed - self.quarantined - self.explained - self.lost
+
+    @property
+    def unpublished(self) -> int | None:
+        """Landed records that curation does not account for; None before it."""
+        if self.curated is None or self.duplicates is None or self.invalid is None:
+            return None
+        return self.landed - self.curated - self.duplicates - self.invalid
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLedger:
+    """The ledger of one cut."""
+
+    name: str
+    number: int
+    topic: str
+    partitions: tuple[PartitionLedger, ...]
+
+    @property
+    def landed_complete(self) -> bool:
+        """The landing gate: whether each offset is accounted for, exactly once."""
+        return not self.missing
+
+    @property
+    def missing(self) -> dict[int, int]:
+        """partition -> offsets not accounted for, of those where there are any."""
+        return {p.partition: p.missing for p in self.partitions if p.missing}
+
+    @property
+    def curated_yet(self) -> bool:
+        """Whether the curate job has recorded its counts of all partitions."""
+        return all(p.unpublished is not None for p in self.partitions)
+
+    @property
+    def published_balanced(self) -> bool:
+        """The publish gate; closed as long as the batch has not been curated."""
+        return self.landed_complete and all(p.unpublished == 0 for p in self.partitions)
+
+    def total(self, column: str) -> int:
+        """Sum of a column over the partitions; what is not known yet counts as 0."""
+        return sum(getattr(p, column) or 0 for p in self.partitions)
+
+    @property
+    def appended(self) -> int:
+        """Records that were ever in Kafka in this batch: its offsets, but for those that never were a record."""
+        return self.total("offsets") - self.total("explained")
+
+    def facts(self) -> dict[str, Any]:
+        """For people and scripts: sums, and whether the gates balance."""
+        columns = ("offsets", "landed", "quarantined", "explained", "lost", "missing")
+        sums = {column: self.total(column) for column in columns}
+        published = {c: self.total(c) if self.curated_yet else None for c in ("curated", "duplicates", "invalid")}
+        return {
+            "batch": self.name,
+            "number": self.number,
+            "appended": self.appended,
+            **sums,
+            "landed_files": self.total("files"),
+            **published,
+            "landed_complete": self.landed_complete,
+            "published_balanced": self.published_balanced,
+        }
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> BatchLedger:
+        """Raises BatchError when it is none."""
+        try:
+            document = json.loads(data)
+            partitions = tuple(PartitionLedger(**row) for row in document.pop("partitions"))
+            return cls(**document, partitions=partitions)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BatchError(f"not a ledger: {error!r}") from error
+
+
+def landing(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
+    """The ledger as of now: the landing terms counted anew, the publish terms as recorded. Writes nothing."""
+    files = [(file, file_info(fs, file.path)) for file in batches.files(fs, layout, cut)]
+    recorded = {p.partition: p for p in stored.partitions} if (stored := _stored(fs, layout, cut)) else {}
+    rows = []
+    for partition, end in sorted(cut.ends.items()):
+        mine = [(file, info) for file, info in files if file.partition == partition]
+        row = _count(PartitionLedger(partition, cut.starts[partition], end), mine)
+        if old := recorded.get(partition):
+            row = replace(row, curated=old.curated, duplicates=old.duplicates, invalid=old.invalid)
+        rows.append(row)
+    return BatchLedger(cut.name, cut.number, cut.topic, tuple(rows))
+
+
+def read(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
+    """The ledger as it was last recorded. Raises BatchError when it has not been."""
+    ledger = _stored(fs, layout, cut)
+    if ledger is None:
+        raise BatchError(f"batch {cut.name} has no ledger yet; `clickstream ledger --batch {cut.name}` counts")
+    return ledger
+
+
+def record_landing(fs: Hdfs, layout: Layout, ledger: BatchLedger) -> None:
+    """Keeps the ledger beside the data, unless there is one: that may know the publish terms already."""
+    with suppress(FileExistsError):
+        fs.write_atomically(_path(layout, ledger.name), ledger.to_json())
+
+
+def record_publish(fs: Hdfs, layout: Layout, cut: Cut, counts: Mapping[int, tuple[int, int, int]]) -> BatchLedger:
+    """Records what curation made of the batch: partition -> (curated, duplicates, invalid); none counts as zeros."""
+    unknown = counts.keys() - cut.ends.keys()
+    if unknown:
+        raise BatchError(f"batch {cut.name} has no partitions {sorted(unknown)}")
+    rows = []
+    for row in landing(fs, layout, cut).partitions:
+        curated, duplicates, invalid = counts.get(row.partition, (0, 0, 0))
+        rows.append(replace(row, curated=curated, duplicates=duplicates, invalid=invalid))
+    ledger = BatchLedger(cut.name, cut.number, cut.topic, tuple(rows))
+    fs.write_atomically(_path(layout, cut.name), ledger.to_json(), overwrite=True)
+    return ledger
+
+
+def file_info(fs: Hdfs, path: str) -> FileInfo:
+    """What a file's header says. Raises StorageError when it says nothing."""
+    size = _HEAD
+    while True:
+        head = fs.read_head(path, size)
+        try:
+            return read_metadata(head)
+        except ContainerError as error:
+            if not error.truncated or len(head) < size:
+                raise StorageError(path, str(error)) from error
+        size *= 16
+
+
+def _count(row: PartitionLedger, files: Iterable[tuple[RawFile, FileInfo]]) -> PartitionLedger:
+    for file, info in files:
+        if (info.partition, info.first, info.last) != (row.partition, file.range.first, file.range.last):
+            raise StorageError(file.path, f"its header says partition {info.partition}, {info.first}..{info.last}")
+        part = file.part
+        quarantined = sum(_within(part, first, last) for first, last in info.quarantined)
+        lost = sum(_within(part, first, last) for first, last, reason in info.gaps if reason == "lost")
+        explained = sum(_within(part, first, last) for first, last, reason in info.gaps if reason != "lost")
+        row = replace(
+            row,
+            landed=row.landed + len(part) - quarantined - lost - explained,
+            quarantined=row.quarantined + quarantined,
+            explained=row.explained + explained,
+            lost=row.lost + lost,
+            files=row.files + 1,
+        )
+    return row
+
+
+def _within(part: Range, first: int, last: int) -> int:
+    return max(0, min(part.last, last) - max(part.first, first) + 1)
+
+
+def _stored(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger | None:
+    with suppress(FileNotFoundError):
+        return BatchLedger.from_json(fs.read(_path(layout, cut.name)))
+    return None
+
+
+def _path(layout: Layout, name: str) -> str:
+    return f"{layout.ledger}/{name}.json"

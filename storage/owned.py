@@ -1,0 +1,108 @@
+"""A partition that this process owns: its epoch, what is being read, what is being published, one file at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from storage.epochs import Epoch
+from storage.layout import Layout
+from storage.partition import PartitionWriter, Record, Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file that readers see now, and the seconds it took."""
+
+    sealed: Sealed
+    seconds: float
+
+
+@dataclass
+class Owned:
+    """One partition of one owner. `published` is the offset up to which files are visible.
+
+    `held` are records that wait for a schema, since `held_since` (monotonic seconds), and `held_end` is the end of
+    Kafka's log as heard meanwhile. `trusted` is False until the first records after an assignment or a pause have
+    been seen to follow without a hole, or the hole was asked for again.
+    """
+
+    layout: Layout
+    epoch: Epoch
+    writer: PartitionWriter
+    published: int
+    held: list[Record] = field(default_factory=list)
+    held_since: float = 0.0
+    held_end: int = 0
+    trusted: bool = False
+    _queue: deque[Sealed] = field(default_factory=deque)
+    _flight: Future[Published] | None = None
+    _flying: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory: open, waiting and on the way."""
+        return self.writer.size + self._flying + sum(sealed.size for sealed in self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was sealed is published."""
+        return self._flight is None and not self._queue and not self.writer.sealed
+
+    @property
+    def flight(self) -> Future[Published] | None:
+        return self._flight
+
+    def pump(self, pool: ThreadPoolExecutor) -> Published | None:
+        """Starts the next publish, if none is under way; returns one that has ended, or raises what it raised.
+
+        One after another: if a second file were visible before the first, a successor would take its end as the
+        position.
+        """
+        self._queue.extend(self.writer.sealed)
+        self.writer.sealed.clear()
+        ended = None
+        if self._flight is not None and self._flight.done():
+            ended = self._flight.result()
+            self._flight, self._flying = None, 0
+            self.published = ended.sealed.info.last + 1
+        if self._flight is None and self._queue:
+            sealed = self._queue.popleft()
+            self._flying = sealed.size
+            self._flight = pool.submit(publish, self.epoch, self.layout, sealed)
+        return ended
+
+    def discard(self) -> None:
+        """Forgets all that is not published; waits for what is on its way, which the epoch lets through or not."""
+        self._queue.clear()
+        self.writer.sealed.clear()
+        if self._flight is not None:
+            wait([self._flight])
+            self._flight.exception()
+            self._flight = None
+
+
+def publish(epoch: Epoch, layout: Layout, sealed: Sealed) -> Published:
+    """Gives a file its final name, after its quarantined sister: so whatever a visible file excuses is there to be
+    seen.
+
+    The sister may be there already, from an owner that died between the two: this one holds at least as much.
+    """
+    began = time.monotonic()
+    name = sealed.name.rsplit("/", 1)[-1]
+    if sealed.quarantine:
+        epoch.create(f"q+{name}", sealed.quarantine)
+        epoch.publish(f"q+{name}", f"{layout.quarantine(epoch.partition)}/{sealed.name}", overwrite=True)
+    epoch.create(name, sealed.chunks)
+    epoch.publish(name, f"{layout.raw(epoch.partition)}/{sealed.name}")
+    return Published(sealed, time.monotonic() - began)
+
+
+def wait_for_any(partitions: Iterable[Owned], timeout: float | None = None) -> None:
+    """Returns when one of the publishes under way has ended, or there is none."""
+    flights = [owned.flight for owned in partitions if owned.flight is not None]
+    if flights:
+        wait(flights, timeout, FIRST_COMPLETED)

@@ -1,0 +1,311 @@
+"""From Kafka to HDFS, exactly once: poll, append, publish, commit.
+
+The group says which partitions are ours, an epoch makes them ours, the files say where to go on. A partition is given
+up by publishing what is read of it; one that was lost or fenced is forgotten, since its next owner reads the same
+again. Whatever is not foreseen here ends the process with a non-zero code: a new start is the one way of recovery.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from infra.settings import Settings
+from storage import batches
+from storage.containers import Reason
+from storage.epochs import claim, position
+from storage.errors import Fenced, LogError
+from storage.hdfs import Hdfs
+from storage.layout import Layout
+from storage.metrics import SinkMetrics
+from storage.owned import Owned, Published, wait_for_any
+from storage.partition import PartitionWriter, Record
+from storage.rolling import Limits
+from storage.schemas import Registry
+from storage.source import End, OutOfRange, Partition, Run, SchemaTopic, Source
+
+log = structlog.get_logger()
+_THREADS = 8
+_REJOIN_SECONDS = 1.0
+_SCHEMA_POLL_SECONDS = 1.0
+
+
+class Rejoin(Exception):  # noqa: N818 - not an error: a way to begin anew
+    """Publish what can be, leave the group and join again: positions are then read afresh."""
+
+
+def run(settings: Settings, fs: Hdfs, metrics: SinkMetrics, stop: threading.Event) -> None:
+    """Lands records until `stop` is set, then publishes what is open and leaves the group."""
+    while not stop.is_set():
+        session = Session(settings, fs, metrics)
+        try:
+            session.run(stop)
+        except (Rejoin, Fenced) as reason:
+            log.warning("rejoining", reason=str(reason))
+            metrics.rejoins.inc()
+            session.leave()
+            stop.wait(_REJOIN_SECONDS)  # two owners who fence each other in turn should not do it in a tight loop
+        except BaseException:
+            session.abort()
+            raise
+        else:
+            session.leave()
+
+
+class Session:
+    """One membership of the group."""
+
+    def __init__(self, settings: Settings, fs: Hdfs, metrics: SinkMetrics) -> None:
+        self._settings, self._fs, self._metrics = settings, fs, metrics
+        kafka = settings.kafka
+        self._layouts = {t: Layout(settings.hdfs.root, t) for t in (kafka.topic, kafka.rejected_topic)}
+        self._limits = Limits.of(settings.sink)
+        self._registry = Registry()
+        self._schemas = SchemaTopic(settings, self._registry)
+        self._schemas.refresh()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="publish")
+        self._owned: dict[Partition, Owned] = {}
+        self._cut: batches.Cut | None = None
+        self._next_cut_poll = self._next_schema_poll = self._next_report = 0.0
+        self._skipping: set[Partition] = set()
+        self._lows: dict[Partition, int] = {}
+        self._aborting = False
+        self._source = Source(settings, list(self._layouts), self._assigned, self._revoked, self._lost)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`; raises Rejoin or Fenced when a new membership is to take over."""
+        while not stop.is_set():
+            self._skipping.clear()
+            self._lows.clear()
+            for event in self._source.poll():
+                owned = self._owned.get(event.partition)
+                if owned is None or event.partition in self._skipping:
+                    continue  # revoked while it was on its way, or asked for again
+                match event:
+                    case Run(partition, records):
+                        self._take(partition, owned, records)
+                    case End(partition, offset):
+                        self._reach(partition, owned, offset)
+                    case OutOfRange(partition):
+                        raise Rejoin(f"{partition}: offset {owned.writer.end} is not in Kafka any more")
+            self._tick(time.monotonic())
+
+    def leave(self) -> None:
+        """Publishes what is open, gives the partitions back and leaves the group."""
+        try:
+            self._give_back(list(self._owned))
+        except BaseException:
+            self._aborting = True
+            raise
+        finally:
+            self._close()
+
+    def abort(self) -> None:
+        """Leaves with what is published and no more."""
+        self._aborting = True
+        self._close()
+
+    def _close(self) -> None:
+        self._source.close()
+        self._schemas.close()
+        self._pool.shutdown()
+
+    # Records
+
+    def _take(self, partition: Partition, owned: Owned, records: list[Record]) -> None:
+        if owned.held:
+            owned.held += records
+        elif self._trusted(partition, owned, records[0][0]):
+            self._append(partition, owned, records)
+            if owned.held:
+                owned.held_since, owned.held_end, self._next_schema_poll = time.monotonic(), 0, 0.0
+                self._source.pause(partition)
+
+    def _append(self, partition: Partition, owned: Owned, records: list[Record]) -> None:
+        """Leaves in `held` what comes from the first record of an unknown schema on."""
+        taken = owned.writer.append(records, lambda offset: self._why_gap(partition, offset))
+        owned.held = records[taken:]
+        if owned.writer.unknown:
+            fingerprint = owned.writer.unknown.hex()
+            log.warning("unknown_schema", partition=partition, offset=owned.writer.end, fingerprint=fingerprint)
+
+    def _reach(self, partition: Partition, owned: Owned, offset: int) -> None:
+        """Kafka has no record before `offset`: what is missing up to there never comes."""
+        end = owned.writer.end
+        if owned.held:
+            owned.held_end = offset
+        elif offset > end and self._trusted(partition, owned, offset):
+            owned.writer.skip(offset - 1, self._why_gap(partition, end))
+
+    def _trusted(self, partition: Partition, owned: Owned, offset: int) -> bool:
+        """False when the first thing heard after an assignment or a pause leaves a hole: then it is asked for again.
+
+        A client library that hands out what it had fetched for an earlier assignment must not look like a gap in Kafka.
+        """
+        if not owned.trusted and offset > owned.writer.end:
+            log.info("hole_asked_again", partition=partition, expected=owned.writer.end, offset=offset)
+            self._source.seek(partition, owned.writer.end)
+            self._skipping.add(partition)
+            owned.trusted = True
+            return False
+        owned.trusted = True
+        return True
+
+    def _why_gap(self, partition: Partition, offset: int) -> Reason:
+        """Kafka still has what lies around `offset`: then it has no such record. Else retention was faster than we."""
+        if partition not in self._lows:  # once per poll: what is true after a fetch was true before it
+            self._lows[partition] = self._source.watermarks(partition)[0]
+        if self._lows[partition] <= offset:
+            return "kafka"
+        log.error("offsets_lost", partition=partition, first=offset, kafka_begins_at=self._lows[partition])
+        return "lost"
+
+    # What time brings
+
+    def _tick(self, now: float) -> None:
+        if now >= self._next_cut_poll:
+            self._next_cut_poll = now + self._settings.sink.cut_poll_seconds
+            self._cut = batches.newest(self._fs, self._layouts[self._settings.kafka.topic], self._cut)
+        for (topic, number), owned in self._owned.items():
+            cut = self._cut if self._cut is not None and self._cut.topic == topic else None
+            owned.writer.roll(cut.ends.get(number, 0) if cut is not None else 0)
+        if now >= self._next_schema_poll:
+            self._next_schema_poll = now + _SCHEMA_POLL_SECONDS
+            self._ask_for_schemas(now)
+        self._pump(self._owned)
+        self._bound_memory()
+        if now >= self._next_report:
+            self._next_report = now + 1.0
+            self._report()
+
+    def _ask_for_schemas(self, now: float) -> None:
+        """Goes on with partitions that waited for a schema: it has come, or its time is over."""
+        waiting = {p: owned for p, owned in self._owned.items() if owned.held}
+        if waiting or any(owned.writer.given_up for owned in self._owned.values()):
+            self._schemas.refresh()
+        for partition, owned in waiting.items():
+            unknown = owned.writer.unknown
+            if unknown is not None and unknown not in self._registry:
+                if now - owned.held_since < self._settings.sink.schema_deadline_seconds:
+                    continue
+                log.error("schema_given_up", partition=partition, fingerprint=unknown.hex())
+                owned.writer.given_up.add(unknown)
+            self._append(partition, owned, owned.held)
+            if owned.held:
+                owned.held_since = now  # another unknown one
+            else:
+                owned.trusted = False
+                self._source.resume(partition)
+                self._reach(partition, owned, owned.held_end)
+
+    def _bound_memory(self) -> None:
+        """Closes the largest files while all together are too large, and waits for what is on its way."""
+        limit = self._settings.sink.memory_bytes
+        while sum(owned.size for owned in self._owned.values()) > limit:
+            largest = max(self._owned.values(), key=lambda owned: owned.writer.size)
+            if largest.writer.size:
+                largest.writer.seal("memory")
+            elif all(owned.idle for owned in self._owned.values()):
+                return
+            else:
+                wait_for_any(self._owned.values())
+            self._pump(self._owned)
+
+    def _report(self) -> None:
+        self._metrics.owned.set(len(self._owned))
+        self._metrics.open_bytes.set(sum(owned.size for owned in self._owned.values()))
+        for partition, owned in self._owned.items():
+            high = self._source.high(partition)
+            self._metrics.lag.labels(*partition).set(max(0, high - owned.published))
+
+    # Publishing
+
+    def _pump(self, partitions: Collection[Partition], wait: bool = False) -> None:
+        ended: dict[Partition, int] = {}
+        for partition in partitions:
+            published = self._owned[partition].pump(self._pool)
+            if published is not None:
+                self._count(partition, published)
+                ended[partition] = self._owned[partition].published
+        self._source.commit(ended, wait)
+
+    def _count(self, partition: Partition, published: Published) -> None:
+        sealed = published.sealed
+        self._metrics.published(partition[0], sealed)
+        self._metrics.publish_seconds.observe(published.seconds)
+        log.info(
+            "published",
+            file=sealed.name,
+            records=sealed.info.records,
+            bytes=sealed.size,
+            why=sealed.why,
+            seconds=round(published.seconds, 3),
+        )
+
+    def _give_back(self, partitions: list[Partition]) -> None:
+        """Publishes and releases. A partition that was fenced is forgotten: its next owner reads the same again."""
+        mine = [partition for partition in partitions if partition in self._owned]
+        for partition in mine:
+            self._owned[partition].writer.seal("released")
+        while mine:
+            for partition in list(mine):
+                owned = self._owned[partition]
+                try:
+                    self._pump([partition], wait=True)
+                except Fenced as error:
+                    log.warning("fenced", reason=str(error))
+                    owned.discard()
+                if owned.idle:
+                    mine.remove(partition)
+                    owned.epoch.release()
+                    del self._owned[partition]
+                    self._metrics.lag.remove(*partition)
+            wait_for_any(self._owned[partition] for partition in mine)
+
+    # The group
+
+    def _assigned(self, partitions: list[Partition]) -> None:
+        """Claims, finds the positions, and reads from there."""
+        self._owned |= zip(partitions, self._pool.map(self._own, partitions), strict=True)
+        self._source.assign({partition: self._owned[partition].writer.end for partition in partitions})
+        log.info("assigned", offsets={f"{t}/{n}": self._owned[t, n].writer.end for t, n in partitions})
+
+    def _own(self, partition: Partition) -> Owned:
+        topic, number = partition
+        layout = self._layouts[topic]
+        epoch = claim(self._fs, layout, number)
+        start = position(self._fs, layout, number)
+        low, high = self._source.watermarks(partition)
+        if start > high:
+            raise LogError(
+                f"{topic} p={number}: files reach up to offset {start}, but Kafka's log ends at {high}: was the topic "
+                f"created anew? Nothing is read, nothing reset. Restore the log, or move {layout.raw(number)} away."
+            )
+        registry = self._registry if topic == self._settings.kafka.topic else None
+        codec = self._settings.sink.codec
+        writer = PartitionWriter(layout, number, start, codec_=codec, limits=self._limits, registry=registry)
+        if start < low:
+            log.error("offsets_lost", partition=partition, first=start, last=low - 1, kafka_begins_at=low)
+            writer.skip(low - 1, "lost")
+        return Owned(layout, epoch, writer, start)
+
+    def _revoked(self, partitions: list[Partition]) -> None:
+        if self._aborting:
+            return
+        self._give_back(partitions)
+        self._source.unassign(partitions)
+        log.info("revoked", partitions=partitions)
+
+    def _lost(self, partitions: list[Partition]) -> None:
+        """Others may own them already: nothing of ours may be published any more."""
+        for partition in partitions:
+            owned = self._owned.pop(partition, None)
+            if owned is not None:
+                owned.discard()
+        if not self._aborting:
+            self._source.unassign(partitions)
+        log.warning("lost", partitions=partitions)

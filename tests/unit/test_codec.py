@@ -1,0 +1,212 @@
+"""The contract on the wire: the codec, and the rules by which the schema may evolve."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import itertools
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from fastavro.schema import fingerprint
+
+import ingest
+from ingest import codec
+from ingest.encoder import encode_body
+from ingest.errors import CodecError
+from ingest.events import EVENT_TYPES, ClickEvent, Device, Page, Source
+
+SCHEMAS = Path(ingest.__file__).parent / "schemas" if ingest.__file__ else Path()
+VERSIONS = sorted(SCHEMAS.glob("click_event.v*.avsc"), key=lambda path: int(path.suffixes[0][2:]))
+
+FULL = ClickEvent(
+    event_id="9e99507d-ab2e-5ac6-ba98-09605181061e",
+    message_id="m1",
+    event_type="purchase",
+    event_name="Ordre terminé",
+    occurred_at=1431857103000,
+    received_at=1795245567816,
+    sequence=70000,
+    anonymous_id="visitor-1",
+    user_id="user-1",
+    client_session_id="session-1",
+    page=Page("https://shop.example/a?b=c", "/a", "https://search.example/", "Ä title"),
+    campaign={"source": "news", "medium": "mail"},
+    device=Device("Chrome", "Windows", "desktop", True),
+    ip="198.51.100.0",
+    consent={"analytics": True, "ads": False},
+    write_key="demo",
+    source=Source("native", "js-1.0", "history"),
+    item_id="item-1",
+    list_id="home",
+    position=3000,
+    propensity=0.25,
+    impression_id="i1",
+    model_version="als-7",
+    order_id="o1",
+    value=-12.5,
+    currency="EUR",
+    quantity=2,
+    experiments={"carousel": "b"},
+    properties={"color": '"red"', "sizes": "[1,2]"},
+    flags=("odd_clock", "truncated"),
+)
+MINIMAL = ClickEvent(
+    event_id="e",
+    message_id="m",
+    event_type="custom",
+    occurred_at=-62135596800000,
+    received_at=0,
+    write_key="k",
+    source=Source("native"),
+)
+
+
+def test_the_full_event_sets_every_field() -> None:
+    # Else a field could be lost by the codec without a test to see it.
+    for field in dataclasses.fields(ClickEvent):
+        if field.default is not dataclasses.MISSING:
+            assert getattr(FULL, field.name) != field.default, field.name
+
+
+@pytest.mark.parametrize("event", [FULL, MINIMAL], ids=["full", "minimal"])
+def test_an_event_survives_the_wire(event: ClickEvent) -> None:
+    assert codec.decode(codec.encode(event)) == event
+
+
+def test_the_hand_written_encoder_writes_what_fastavro_writes() -> None:
+    schema = fastavro.parse_schema(copy.deepcopy(codec.SCHEMA))
+    for seed in range(200):
+        event = _random_event(random.Random(seed))
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, schema, dataclasses.asdict(event))
+        assert encode_body(event) == out.getvalue(), f"seed {seed}"
+
+
+def test_the_fingerprint_is_pinned() -> None:
+    assert codec.FINGERPRINT.hex() == "5f79f5c220ffa200"
+    assert codec.encode(MINIMAL)[:10].hex() == "c3015f79f5c220ffa200"
+
+
+def test_fingerprints_are_those_of_the_avro_specification() -> None:
+    # 0x7275d51a3f395c8f is the specification's own value for "int"; on the wire it is little-endian.
+    assert bytes.fromhex(fingerprint('"int"', "CRC-64-AVRO"))[::-1].hex() == "7275d51a3f395c8f"
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc3\x01short", b"\xc3\x02" + bytes(20), b'{"json": true}'])
+def test_what_is_no_single_object_encoding_is_refused(value: bytes) -> None:
+    with pytest.raises(CodecError):
+        codec.decode(value)
+
+
+def test_an_unknown_schema_is_named() -> None:
+    with pytest.raises(CodecError) as caught:
+        codec.decode(b"\xc3\x01" + b"ABCDEFGH" + b"body")
+    assert caught.value.fingerprint == b"ABCDEFGH"
+
+
+@pytest.mark.parametrize("damage", [lambda body: body[:-3], lambda body: body + b"\x00"], ids=["short", "long"])
+def test_a_body_that_does_not_follow_its_schema_is_refused(damage: Any) -> None:
+    with pytest.raises(CodecError):
+        codec.decode(damage(codec.encode(FULL)))
+
+
+def test_the_newest_released_version_is_the_contract() -> None:
+    assert VERSIONS, "no released version"
+    assert json.loads(VERSIONS[-1].read_text()) == codec.SCHEMA
+
+
+def test_every_version_reads_every_other() -> None:
+    schemas = {path.name: json.loads(path.read_text()) for path in VERSIONS}
+    assert not incompatibilities(schemas)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda s: s["fields"].append({"name": "new", "type": "string"}), id="new field without default"),
+        pytest.param(lambda s: s["fields"].pop(0), id="field without default removed"),
+        pytest.param(lambda s: s["fields"][4].update(type="string"), id="type changed"),
+        pytest.param(lambda s: s["fields"][2]["type"]["symbols"].__setitem__(7, "other"), id="default symbol removed"),
+        pytest.param(lambda s: s["fields"][0].update(name="id"), id="field renamed"),
+    ],
+)
+def test_a_change_that_breaks_readers_is_caught(change: Any) -> None:
+    changed = copy.deepcopy(codec.SCHEMA)
+    change(changed)
+    assert incompatibilities({"now": codec.SCHEMA, "changed": changed})
+
+
+def test_a_new_optional_field_is_allowed_and_read_past() -> None:
+    newer = copy.deepcopy(codec.SCHEMA)
+    newer["fields"].append({"name": "weather", "type": ["null", "string"], "default": None})
+    assert not incompatibilities({"now": codec.SCHEMA, "newer": newer})
+
+    out = io.BytesIO()
+    record = dataclasses.asdict(FULL) | {"weather": "rain"}
+    fastavro.schemaless_writer(out, fastavro.parse_schema(copy.deepcopy(newer)), record)
+    print_ = codec.schema_fingerprint(newer)
+    assert codec.decode(codec.MARKER + print_ + out.getvalue(), {print_: newer}) == FULL
+
+
+def incompatibilities(schemas: dict[str, dict[str, Any]]) -> list[str]:
+    """Pairs (writer, reader) of which the reader can't read what the writer writes."""
+    records = {
+        "full": dataclasses.asdict(FULL),
+        **{t: dataclasses.asdict(dataclasses.replace(FULL, event_type=t)) for t in EVENT_TYPES},  # type: ignore[arg-type]
+        "minimal": dataclasses.asdict(MINIMAL),
+    }
+    found = []
+    for (writer, written), (reader, read) in itertools.permutations(schemas.items(), 2):
+        for kind, record in records.items():
+            try:
+                out = io.BytesIO()
+                # A writer of its own version fills what only it knows, and lacks what it doesn't.
+                known = record | {f["name"]: _sample(f) for f in written["fields"] if f["name"] not in record}
+                fastavro.schemaless_writer(out, fastavro.parse_schema(copy.deepcopy(written)), known)
+                out.seek(0)
+                fastavro.schemaless_reader(
+                    out, fastavro.parse_schema(copy.deepcopy(written)), fastavro.parse_schema(copy.deepcopy(read))
+                )
+                if out.read(1):
+                    found.append(f"{writer} -> {reader}: bytes left of {kind}")
+            except Exception as error:  # fastavro raises whatever it stumbles over
+                found.append(f"{writer} -> {reader}: {kind}: {error!r}")
+    return found
+
+
+def _sample(field: dict[str, Any]) -> Any:
+    return field.get("default", "sample")
+
+
+def _random_event(rng: random.Random) -> ClickEvent:
+    def text() -> str:
+        return "".join(rng.choice('aé漢😀 \\"\x00') for _ in range(rng.choice([0, 1, 7, 63, 64, 3000])))
+
+    def maybe(value: Any) -> Any:
+        return value if rng.random() < 0.5 else None
+
+    def texts() -> dict[str, str]:
+        return {f"{n}{text()[:5]}": text() for n in range(rng.choice([0, 1, 5]))}
+
+    def number(bits: int) -> int:
+        return rng.randrange(2 ** rng.randrange(1, bits))
+
+    return ClickEvent(
+        event_id=text(), message_id=text(), event_type=rng.choice(EVENT_TYPES),  # type: ignore[arg-type]
+        event_name=maybe(text()), occurred_at=rng.choice([-1, 1]) * number(50), received_at=number(50),
+        sequence=number(63), anonymous_id=maybe(text()), user_id=maybe(text()), client_session_id=maybe(text()),
+        page=Page(maybe(text()), maybe(text()), maybe(text()), maybe(text())), campaign=texts(),
+        device=Device(maybe(text()), maybe(text()), maybe(text()), rng.random() < 0.5), ip=maybe(text()),
+        consent={name: rng.random() < 0.5 for name in texts()}, write_key=text(),
+        source=Source(text(), maybe(text()), maybe(text())), item_id=maybe(text()), list_id=maybe(text()),
+        position=maybe(number(31)), propensity=maybe(rng.random()), impression_id=maybe(text()),
+        model_version=maybe(text()), order_id=maybe(text()), value=maybe(rng.uniform(-1e9, 1e9)),
+        currency=maybe("EUR"), quantity=maybe(number(31)), experiments=texts(), properties=texts(),
+        flags=tuple(texts()),
+    )  # fmt: skip

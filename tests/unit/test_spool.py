@@ -1,0 +1,118 @@
+"""The spool on a real disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import PublishError, SpoolFull
+from ingest.spool import Record, Spool
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = Spool(tmp_path / "spool.db", MIB)
+    yield opened
+    opened.close()
+
+
+def record(number: int, size: int = 10) -> Record:
+    return Record("clicks", None if number % 2 else b"key", f"{number:0{size}d}".encode())
+
+
+def drain(spool: Spool) -> list[Record]:
+    found: list[Record] = []
+    while batch := spool.oldest(7):
+        found += [item for _, item in batch]
+        spool.delete([id_ for id_, _ in batch])
+    return found
+
+
+def test_records_come_back_oldest_first_and_whole(spool: Spool) -> None:
+    spool.append([record(n) for n in range(5)])
+    spool.append([record(n) for n in range(5, 20)])
+    assert len(spool) == 20
+    assert drain(spool) == [record(n) for n in range(20)]
+    assert len(spool) == 0
+
+
+def test_records_survive_their_process(tmp_path: Path) -> None:
+    # Opened twice without a close between, as after a kill -9.
+    first = Spool(tmp_path / "spool.db", MIB)
+    first.append([record(1)])
+    second = Spool(tmp_path / "spool.db", MIB)
+    assert [item for _, item in second.oldest(10)] == [record(1)]
+    first.close()
+    second.close()
+
+
+def test_ids_are_never_used_twice(spool: Spool) -> None:
+    # A slow drainer may delete what another one has already drained: it must not hit newer records.
+    spool.append([record(1)])
+    ids = [id_ for id_, _ in spool.oldest(10)]
+    spool.delete(ids)
+    spool.append([record(2)])
+    spool.delete(ids)
+    assert [item for _, item in spool.oldest(10)] == [record(2)]
+
+
+def test_a_full_spool_says_so_takes_nothing_more_and_recovers(spool: Spool) -> None:
+    with pytest.raises(SpoolFull):
+        for start in range(0, 10_000, 10):
+            spool.append([record(n, 1000) for n in range(start, start + 10)])
+    held = len(spool)
+    assert held % 10 == 0, "an append is all or nothing"
+    assert 500 < held < 1100
+    assert drain(spool) == [record(n, 1000) for n in range(held)]
+    spool.append([record(n, 1000) for n in range(100)])
+    assert len(spool) == 100
+
+
+def test_the_disk_gets_its_space_back(spool: Spool) -> None:
+    spool.append([record(n, 1000) for n in range(500)])
+    drain(spool)
+    assert spool.path.stat().st_size < 100_000
+
+
+def test_a_spool_of_size_zero_takes_nothing(tmp_path: Path) -> None:
+    off = Spool(tmp_path / "spool.db", 0)
+    with pytest.raises(SpoolFull):
+        off.append([record(1)])
+    off.close()
+
+
+def test_what_kafka_refuses_is_set_aside_not_lost(spool: Spool) -> None:
+    spool.append([record(1), record(2)])
+    [(id_, _), _] = spool.oldest(2)
+    spool.set_aside(id_, "too large")
+    assert [item for _, item in spool.oldest(10)] == [record(2)]
+    assert spool.refused() == [(record(1), "too large")]
+
+
+def test_threads_share_a_spool(spool: Spool) -> None:
+    threads = [
+        threading.Thread(target=lambda n=n: [spool.append([record(n * 10 + i)]) for i in range(10)]) for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(item.value for item in drain(spool)) == [record(n).value for n in range(40)]
+
+
+def test_a_folder_that_cannot_be_made_is_a_publish_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PublishError):
+        Spool(tmp_path / "file" / "spool.db", MIB)
+
+
+def test_a_big_spool_is_read_in_pieces(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", 20 * MIB)
+    spool.append([record(n, MIB) for n in range(10)])
+    assert len(spool.oldest(10)) == 5
+    spool.close()
