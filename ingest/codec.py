@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import fastavro
@@ -18,7 +18,7 @@ from ingest.events import ClickEvent, Device, Page, Source
 
 MARKER = b"\xc3\x01"
 HEADER_SIZE = len(MARKER) + 8
-SCHEMA: dict[str, Any] = json.loads(Path(__file__).with_name("click_event.avsc").read_text())
+SCHEMA: dict[str, Any] = json.loads(files("ingest").joinpath("click_event.avsc").read_text())  # Spark has it in a zip
 _SCHEMA_JSON = json.dumps(SCHEMA)
 
 

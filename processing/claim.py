@@ -2,7 +2,7 @@
 
 A retry comes when its submitter lost the first try, which may be alive all the same. Each job records who runs it
 (pid and start time of itself and of its JVM) in <home>/run/jobs/<job>-<batch>.json. A pid alone proves nothing, since
-numbers are used again; with its start time it does. On YARN predecessors are found by tag, which is the submitter's part.
+numbers are used again; with its start time it does. On YARN predecessors are found by tag: the submitter's part.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _own_processes() -> list[_Identity]:
 
 def _alive(record: Path) -> list[psutil.Process]:
     """The recorded processes that still run, but for this one and its own JVM."""
-    own = _own_processes()
+    own = {pid for pid, _ in _own_processes()}
     found = []
     for pid, started in _read(record):
         try:

@@ -11,18 +11,8 @@ from pyspark.sql import functions as F
 
 from ingest.codec import SCHEMA
 from processing.tables import EVENTS
+from storage.containers import event_envelope
 
-_ENVELOPE: dict[str, Any] = {
-    "type": "record",
-    "name": "Envelope",
-    "namespace": "clickstream",
-    "fields": [
-        {"name": "partition", "type": "int"},
-        {"name": "offset", "type": "long"},
-        {"name": "appended_at", "type": "long"},
-        {"name": "event", "type": SCHEMA},
-    ],
-}
 _EVENT_FIELDS = ", ".join(
     f"{field['name']}: {EVENTS.columns[field['name']].replace('TIMESTAMP', 'BIGINT')}" for field in SCHEMA["fields"]
 )
@@ -36,7 +26,7 @@ def read(spark: SparkSession, paths: Sequence[str], starts: Mapping[int, int], e
     `paths` are full URLs of Avro containers; none gives no rows. Files may hold offsets beyond the batch's.
     """
     if paths:
-        schema = json.dumps(_without_logical_types(_ENVELOPE))
+        schema = json.dumps(_without_logical_types(event_envelope(SCHEMA)))
         rows = spark.read.format("avro").option("avroSchema", schema).load(list(paths))
     else:
         rows = spark.createDataFrame([], SCHEMA_DDL)

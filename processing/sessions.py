@@ -22,7 +22,7 @@ def touched(events: DataFrame, batch: int) -> DataFrame:
 
 
 def assign(events: DataFrame, gap: timedelta) -> DataFrame:
-    """`events` of people and bots with `is_bot`, `place` (their order) and `session_id`; those without visitor are left out.
+    """`events` that have a visitor, with `is_bot`, `place` (their order) and `session_id`.
 
     A session's id is the hash of its visitor and its first event: the same at every rerun, on every machine.
     """

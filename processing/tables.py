@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -312,4 +311,5 @@ def _commit(spark: SparkSession, table: Table, write: Callable[[], None]) -> Non
 
 
 def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, Py4JJavaError) and any(name in str(error.java_exception) for name in _CONFLICTS)
+    """By the names of Iceberg's exceptions, which come wrapped in whatever Spark makes of them."""
+    return any(name in str(error) for name in _CONFLICTS)

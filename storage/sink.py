@@ -17,7 +17,7 @@ import structlog
 from infra.settings import Settings
 from storage import batches
 from storage.containers import Reason
-from storage.epochs import claim, position
+from storage.epochs import Epoch, claim, position
 from storage.errors import Fenced, LogError
 from storage.hdfs import Hdfs
 from storage.layout import Layout
@@ -270,15 +270,21 @@ class Session:
 
     def _assigned(self, partitions: list[Partition]) -> None:
         """Claims, finds the positions, and reads from there."""
-        self._owned |= zip(partitions, self._pool.map(self._own, partitions), strict=True)
+        # Side by side on HDFS; but Kafka is asked from this thread alone, since inside a listener the client is locked.
+        claimed = list(self._pool.map(self._claim, partitions))
+        for partition, (epoch, start) in zip(partitions, claimed, strict=True):
+            self._owned[partition] = self._own(partition, epoch, start)
         self._source.assign({partition: self._owned[partition].writer.end for partition in partitions})
         log.info("assigned", offsets={f"{t}/{n}": self._owned[t, n].writer.end for t, n in partitions})
 
-    def _own(self, partition: Partition) -> Owned:
+    def _claim(self, partition: Partition) -> tuple[Epoch, int]:
+        topic, number = partition
+        epoch = claim(self._fs, self._layouts[topic], number)
+        return epoch, position(self._fs, self._layouts[topic], number)
+
+    def _own(self, partition: Partition, epoch: Epoch, start: int) -> Owned:
         topic, number = partition
         layout = self._layouts[topic]
-        epoch = claim(self._fs, layout, number)
-        start = position(self._fs, layout, number)
         low, high = self._source.watermarks(partition)
         if start > high:
             raise LogError(

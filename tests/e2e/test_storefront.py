@@ -14,6 +14,8 @@ import pytest
 from werkzeug.serving import make_server
 
 from infra.settings import Settings
+from ingest.protocols import Context
+from ingest.protocols.native import parse
 from tests.fakes import FakeExports
 from webapp.app import create_app
 from webapp.recommendations import RecommendationStore
@@ -139,6 +141,22 @@ def test_messages_are_what_a_beacon_may_send(shop: str, collector: Recorder, bro
     assert {message["path"] for message in collector.messages} == {"/collect"}
     assert {message["write_key"] for message in collector.messages} == {"s3cret"}
     assert all(type_.startswith("text/plain") for type_ in collector.content_types)
+
+
+def test_the_collector_takes_every_event_without_a_remark(shop: str, collector: Recorder, browser_page: Page) -> None:
+    browser_page.goto(shop)
+    collector.wait_for("impression", 3)
+    browser_page.locator("[data-list-id='home.recommended'] [data-position='0'] a").click()
+    collector.wait_for("page_view", 2)
+    types = set()
+    for message in collector.messages:
+        context = Context(write_key="demo", received_at=message["sent_at"], sent_at=message["sent_at"])
+        for payload in message["batch"]:
+            event = parse(payload, context)
+            assert event.flags == ()
+            assert event.message_id == payload["message_id"]
+            types.add(event.event_type)
+    assert types == {"page_view", "impression", "click"}
 
 
 def test_only_cards_that_came_into_view_make_impressions_and_each_once(

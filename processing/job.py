@@ -1,0 +1,98 @@
+"""The frame of every job: arguments, settings, one at a time, a session, one line of facts at the end.
+
+Exit codes: 0 done; 1 the publish gate does not balance, or something broke (with its traceback); 2 a bad argument,
+setting, missing table or batch (one line on stderr, before a session is started where that can be told).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from infra.errors import ClickstreamError
+from infra.settings import Settings
+from processing import tables
+from processing.claim import claim
+from processing.errors import ProcessingError
+from processing.tables import Table
+from storage import batches
+from storage.batches import Cut
+from storage.hdfs import Hdfs
+from storage.layout import Layout
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job works with: the batch is what its `cut` ends."""
+
+    settings: Settings
+    spark: SparkSession
+    fs: Hdfs
+    layout: Layout
+    cut: Cut
+
+    @property
+    def batch(self) -> int:
+        return self.cut.number
+
+    @property
+    def gap(self) -> timedelta:
+        """The longest pause within a session."""
+        return timedelta(minutes=self.settings.processing.session_gap_minutes)
+
+    def url(self, path: str) -> str:
+        """A path on HDFS as Spark wants it."""
+        return f"{self.settings.hdfs.address}{path}"
+
+    def read(self, table: Table) -> DataFrame:
+        """The table's rows up to this batch, so that a rerun sees what the first run saw. Raises MissingTable."""
+        rows = tables.read(self.spark, table)
+        return rows.filter(rows["batch"] <= self.batch)
+
+    def read_batch(self, table: Table) -> DataFrame:
+        """The table's rows of this batch. Raises MissingTable."""
+        return tables.read_batch(self.spark, table, self.batch)
+
+    def overwrite(self, table: Table, rows: DataFrame) -> None:
+        """Replaces the table's rows of this batch."""
+        tables.overwrite(self.spark, table, rows, self.batch)
+
+
+def run(name: str, manual: str, work: Callable[[Job], dict[str, Any]], argv: Sequence[str] | None = None) -> int:
+    """Runs job `name` and returns its exit code; `manual` is its --help, what `work` returns its facts."""
+    parser = argparse.ArgumentParser(
+        prog=name, description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", required=True, metavar="NAME", help="the cut that ends the batch (`clickstream cut`)")
+    batch = parser.parse_args(argv).batch
+    started = time.monotonic()
+    try:
+        facts = _run(name, batch, work)
+    except ClickstreamError as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code if isinstance(error, ProcessingError) else 2
+    seconds = round(time.monotonic() - started, 1)
+    print(json.dumps({"event": "job_finished", "job": name, "batch": batch, "seconds": seconds, **facts}), flush=True)
+    return 0
+
+
+def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]]) -> dict[str, Any]:
+    settings = Settings.from_env()
+    fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
+    cut = batches.get(fs, layout, batch)
+    with claim(settings.home, name, batch):
+        borrowed = SparkSession.getActiveSession() is not None
+        spark = SparkSession.builder.appName(f"{name} {batch}").getOrCreate()
+        try:
+            return work(Job(settings, spark, fs, layout, cut))
+        finally:
+            if not borrowed:
+                spark.stop()
