@@ -27,13 +27,13 @@ _DAY = 86_400.0
 def newest(events: DataFrame) -> datetime | None:
     """The time of the newest event whose clock is trusted, which later code calls `as_of`; None without events."""
     trusted = ~F.array_contains(F.coalesce("flags", F.array().cast("array<string>")), ODD_CLOCK)
-    micros = events.filter(trusted).agg(F.unix_micros(F.max("occurred_at"))).collect()[0][0]
-    return None if micros is None else from_micros(micros)
+    millis = events.filter(trusted).agg(F.unix_millis(F.max("occurred_at"))).collect()[0][0]
+    return None if millis is None else from_millis(millis)
 
 
-def from_micros(micros: int) -> datetime:
-    """Microseconds since 1970 as an aware datetime: a naive one would mean the machine's zone to Spark."""
-    return _EPOCH + timedelta(microseconds=micros)
+def from_millis(millis: int) -> datetime:
+    """Milliseconds since 1970 as an aware datetime: a naive one would mean the machine's zone to Spark."""
+    return _EPOCH + timedelta(milliseconds=millis)
 
 
 def interests(events: DataFrame) -> DataFrame:

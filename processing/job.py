@@ -71,7 +71,9 @@ def run(name: str, manual: str, work: Callable[[Job], dict[str, Any]], argv: Seq
     parser = argparse.ArgumentParser(
         prog=name, description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch", required=True, metavar="NAME", help="the cut that ends the batch (`clickstream cut`)")
+    parser.add_argument(
+        "--batch", required=True, metavar="NAME", help="the cut that ends the batch (`clickstream cut`)"
+    )
     batch = parser.parse_args(argv).batch
     started = time.monotonic()
     try:

@@ -104,7 +104,7 @@ class Hdfs:
         return size
 
     def rename(self, source: str, target: str, overwrite: bool = False) -> None:
-        """One atomic step. FileExistsError if `target` is taken, FileNotFoundError without `source` or target's folder."""
+        """One atomic step. FileExistsError if `target` is taken, FileNotFoundError without `source` or a folder."""
         with self._errors(source):
             self._client.rename(source, target, overwrite)
 

@@ -58,8 +58,10 @@ def count(this: Job) -> dict[int, tuple[int, int, int]]:
     rows = reduce(DataFrame.unionByName, map(of, OUTCOMES)).groupBy("partition", "table").count().collect()
     found = {(row["partition"], row["table"]): row["count"] for row in rows}
     partitions = sorted({*this.cut.ends, *(partition for partition, _ in found)})
-    return {p: (found.get((p, "events"), 0), found.get((p, "duplicates"), 0), found.get((p, "invalid"), 0))
-            for p in partitions}
+    return {
+        p: (found.get((p, "events"), 0), found.get((p, "duplicates"), 0), found.get((p, "invalid"), 0))
+        for p in partitions
+    }
 
 
 def check(this: Job, counts: dict[int, tuple[int, int, int]]) -> dict[str, Any]:

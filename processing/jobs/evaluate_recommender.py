@@ -23,10 +23,10 @@ def work(this: Job) -> dict[str, Any]:
     """Compares the holdout model with popularity and writes the comparison."""
     training = store.read(this.fs, this.settings.hdfs.root, this.cut)
     compared = compare(this, training)
+    types = {name: type_ for name, type_ in EVALUATIONS.columns.items() if name != "batch"}
     rows = evaluation.rows(compared, training.version, training.split_at)
-    names = [name for name in EVALUATIONS.columns if name != "batch"]
-    schema = ", ".join(f"{name} {EVALUATIONS.columns[name]}" for name in names)
-    this.overwrite(EVALUATIONS, this.spark.createDataFrame([tuple(row[n] for n in names) for row in rows], schema))
+    schema = ", ".join(f"{name} {type_}" for name, type_ in types.items())
+    this.overwrite(EVALUATIONS, this.spark.createDataFrame([[row.get(name) for name in types] for row in rows], schema))
     return {"n_users": compared.n_users, "ndcg_at_10": compared.ndcg.mean, "baseline": compared.baseline_ndcg.mean}
 
 
@@ -34,7 +34,7 @@ def compare(this: Job, training: Training) -> Comparison:
     """Without a holdout model there is nobody to compare on."""
     if training.split_at is None or not training.holdout:
         return evaluation.compare([])
-    split = features.from_micros(training.split_at)
+    split = features.from_millis(training.split_at)
     events = this.read(EVENTS).select("visitor_id", "item_id", "event_type", "occurred_at", "device").persist()
     train = evaluation.training_set(events, split).persist()
     relevant = evaluation.relevant_items(events, train, split).persist()

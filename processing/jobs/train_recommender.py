@@ -32,7 +32,7 @@ def work(this: Job) -> dict[str, Any]:
     }
     training = Training(
         version=store.version(this.cut),
-        split_at=None if split is None else to_millis(split) * 1000,
+        split_at=None if split is None else to_millis(split),
         interactions=interactions.count(),
         holdout=models["holdout"] is not None,
         final=models["final"] is not None,

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from processing import features, recommend
+from processing.features import from_millis
 from processing.metrics import Estimate, bootstrap, ndcg_at_k, recall_at_k
 from processing.training import als
 
@@ -51,9 +53,9 @@ class Comparison:
 
 def split_at(events: DataFrame, quantile: float = QUANTILE) -> datetime | None:
     """When `quantile` of the interest events have happened; None without any."""
-    times = features.interests(events).agg(F.percentile(F.unix_micros("occurred_at"), quantile))
-    micros = times.collect()[0][0]
-    return None if micros is None else features.from_micros(int(micros))
+    times = features.interests(events).agg(F.percentile(F.unix_millis("occurred_at"), quantile))
+    millis = times.collect()[0][0]
+    return None if millis is None else from_millis(int(millis))
 
 
 def training_set(events: DataFrame, split: datetime) -> DataFrame:
@@ -105,6 +107,34 @@ def compare(users: list[Lists]) -> Comparison:
         baseline_ndcg=bootstrap(baseline),
         difference=bootstrap([ours - theirs for ours, theirs in zip(ndcg, baseline, strict=True)]),
     )
+
+
+def rows(compared: Comparison, model_version: str, split_at_millis: int | None) -> list[dict[str, Any]]:
+    """Rows of `evaluations` but for `batch`: one for each algorithm."""
+    shared = {
+        "k": K,
+        "n_users": compared.n_users,
+        "split_at": None if split_at_millis is None else from_millis(split_at_millis),
+    }
+    ours = {
+        "algorithm": "als",
+        "model_version": model_version,
+        "ndcg_over_baseline": compared.difference.mean,
+        "ndcg_over_baseline_interval": compared.difference.interval,
+    }
+    return [
+        shared | ours | _numbers(compared.recall, compared.ndcg),
+        shared | {"algorithm": "popular"} | _numbers(compared.baseline_recall, compared.baseline_ndcg),
+    ]
+
+
+def _numbers(recall: Estimate, ndcg: Estimate) -> dict[str, Any]:
+    return {
+        "recall": recall.mean,
+        "recall_interval": recall.interval,
+        "ndcg": ndcg.mean,
+        "ndcg_interval": ndcg.interval,
+    }
 
 
 def _as_array(ranked: DataFrame, name: str) -> DataFrame:

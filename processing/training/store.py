@@ -26,13 +26,12 @@ Kind = Literal["holdout", "final"]
 class Training:
     """What was learnt of a batch. `holdout` and `final` say which models there are: no data, no model.
 
-    `split_at` and `as_of` are microseconds since 1970, None without interest events. `interactions` counts
-    what the final model learnt from.
+    `split_at` is in milliseconds since 1970, None without interest events. `interactions` counts what the final model
+    learnt from.
     """
 
     version: str
     split_at: int | None
-    as_of: int | None
     interactions: int
     holdout: bool
     final: bool

@@ -1,0 +1,108 @@
+"""What the web app is given: Parquet folders and report.json of one batch, published whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from itertools import count
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from processing import tables
+from processing.errors import MissingTable
+from processing.job import Job
+from processing.tables import (
+    EVALUATIONS,
+    EVENTS,
+    ITEM_FEATURES,
+    POPULAR_ITEMS,
+    RECOMMENDATIONS,
+    SESSIONS,
+    SIMILAR_ITEMS,
+)
+from processing.training import store
+from storage import exports
+
+ALGORITHM = "als"
+
+
+def folders(this: Job) -> dict[str, DataFrame]:
+    """Name of a folder -> its rows; the first two columns are the order in which a reader wants them."""
+    return {
+        "for_visitors": this.read_batch(RECOMMENDATIONS).select("visitor_id", "rank", "item_id", "score"),
+        "similar": this.read_batch(SIMILAR_ITEMS).select("item_id", "rank", "similar_item_id", "score"),
+        "popular": this.read_batch(POPULAR_ITEMS).select("rank", "item_id", "score"),
+        "items": this.read_batch(ITEM_FEATURES).select("item_id", "title", "path", "views"),
+    }
+
+
+def report(this: Job) -> dict[str, Any]:
+    """The facts of this batch alone, bots counted too; `recommendations` counts the rows for visitors."""
+    events = this.read_batch(EVENTS).agg(F.count_distinct("visitor_id"), F.count_distinct("item_id"))
+    visitors, items = events.collect()[0]
+    sessions = tables.read(this.spark, SESSIONS).filter(F.array_contains("batches", this.batch))
+    return {
+        "batch": this.cut.name,
+        "batch_number": this.batch,
+        "model_version": store.version(this.cut),
+        "sessions": sessions.count(),
+        "visitors": visitors,
+        "items": items,
+        "recommendations": this.read_batch(RECOMMENDATIONS).count(),
+        "model": _model(this),
+    }
+
+
+def write(this: Job, facts: dict[str, Any]) -> str:
+    """Writes one complete version and returns its name; readers can't find it before it is complete."""
+    root = this.settings.hdfs.root
+    temporary = f"{exports.folder(root)}/_{uuid.uuid4().hex}"
+    for name, rows in folders(this).items():
+        rows.coalesce(1).sortWithinPartitions(*rows.columns[:2]).write.parquet(this.url(f"{temporary}/{name}"))
+    for attempt in count(1):
+        version = facts["model_version"] + ("" if attempt == 1 else f"-{attempt}")
+        if this.fs.exists(exports.folder(root, version)):
+            continue
+        body = json.dumps(facts | {"version": version}, indent=1).encode()
+        this.fs.write_atomically(f"{temporary}/report.json", body, overwrite=True)
+        try:
+            this.fs.rename(temporary, exports.folder(root, version))
+        except FileExistsError:
+            continue  # taken between the question and the rename
+        break
+    return str(version)
+
+
+def put_in_force(this: Job, version: str) -> bool:
+    """Points CURRENT to the version, unless what is in force was learnt from a later batch."""
+    current = exports.read_report(this.fs, this.settings.hdfs.root)
+    if current is not None and current.get("batch_number", 0) > this.batch:
+        return False
+    exports.publish_current(this.fs, this.settings.hdfs.root, version)
+    return True
+
+
+def _model(this: Job) -> dict[str, Any]:
+    """The evaluation of this batch. Raises MissingTable when there was none."""
+    found = {row["algorithm"]: row for row in this.read_batch(EVALUATIONS).collect()}
+    if ALGORITHM not in found or "popular" not in found:
+        raise MissingTable(EVALUATIONS.full_name, EVALUATIONS.job, this.cut.name)
+    ours, baseline = found[ALGORITHM], found["popular"]
+    difference = ours["ndcg_over_baseline_interval"]
+    return {
+        "algorithm": ALGORITHM,
+        "n_users": ours["n_users"],
+        "recall_at_10": ours["recall"],
+        "recall_at_10_interval": ours["recall_interval"],
+        "ndcg_at_10": ours["ndcg"],
+        "ndcg_at_10_interval": ours["ndcg_interval"],
+        "baseline_recall_at_10": baseline["recall"],
+        "baseline_recall_at_10_interval": baseline["recall_interval"],
+        "baseline_ndcg_at_10": baseline["ndcg"],
+        "baseline_ndcg_at_10_interval": baseline["ndcg_interval"],
+        "ndcg_at_10_over_baseline": ours["ndcg_over_baseline"],
+        "ndcg_at_10_over_baseline_interval": difference,
+        "beats_baseline": None if difference is None else difference[0] > 0,
+    }
