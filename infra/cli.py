@@ -19,11 +19,7 @@ def cli() -> None:
 def load_commands() -> None:
     """Adds the commands of all installed packages."""
     for entry in entry_points(group="clickstream.commands"):
-        try:
-            loaded = entry.load()
-        except ModuleNotFoundError:
-            continue
-        for command in loaded:
+        for command in entry.load():
             cli.add_command(command)
 
 

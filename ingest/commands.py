@@ -21,21 +21,10 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as 
 @click.command()
 def collector() -> None:
     """Run the HTTP collector in the foreground, until SIGTERM."""
-    from granian.constants import Interfaces
-    from granian.server import Server
+    from infra.serving import serve
 
-    settings = Settings.from_env()
-    Server(
-        "ingest.wsgi:application",
-        factory=True,
-        address=settings.collector.host,
-        port=settings.collector.port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=settings.collector.threads,
-        websockets=False,
-        workers_kill_timeout=30,
-    ).serve()
+    own = Settings.from_env().collector
+    serve("collector", "ingest.wsgi:application", own.host, own.port, own.threads)
 
 
 @click.command()

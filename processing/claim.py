@@ -59,12 +59,11 @@ def _alive(record: Path) -> list[psutil.Process]:
     for pid, started in _read(record):
         try:
             process = psutil.Process(pid)
-            running = (
-                abs(process.create_time() - started) < _CLOCK_STEP_SECONDS and process.status() != psutil.STATUS_ZOMBIE
-            )
+            same = abs(process.create_time() - started) < _CLOCK_STEP_SECONDS
+            ended = process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             continue
-        if running and (pid, started) not in own:
+        if same and not ended and pid not in own:
             found.append(process)
     return found
 

@@ -26,10 +26,12 @@ def sink() -> dict[str, Any]:
     import signal
     import threading
 
+    from infra.serving import log_as_json
     from storage.hdfs import Hdfs
     from storage.metrics import SinkMetrics
     from storage.sink import run
 
+    log_as_json()
     settings = Settings.from_env()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

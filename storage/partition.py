@@ -71,6 +71,7 @@ class PartitionWriter:
         self._codec, self._limits, self._registry, self._now = codec_, limits, registry, now
         self._print = b"" if registry is None else codec.FINGERPRINT  # of the file's schema
         self._prefix = b""  # of values that have it; none until the first was seen
+        self._upwards: dict[bytes, Callable[[bytes], bytes]] = {}  # from older schemas to the file's
         self.end = position
         self.sealed: deque[Sealed] = deque()
         self.unknown: bytes | None = None
@@ -196,7 +197,9 @@ class PartitionWriter:
         assert registry is not None
         try:
             fingerprint, body = codec.split(value or b"")
-        except CodecError:
+            if fingerprint in self._upwards:
+                return self._upwards[fingerprint](body), False
+        except (CodecError, ContainerError):
             return None, False
         if fingerprint not in registry:
             if fingerprint in self.given_up:
@@ -206,9 +209,7 @@ class PartitionWriter:
         if not self._prefix or registry.newer(fingerprint, self._print):
             if self._container:
                 self.seal("schema")
-            self._print, self._prefix = fingerprint, codec.MARKER + fingerprint
+            self._print, self._prefix, self._upwards = fingerprint, codec.MARKER + fingerprint, {}
             return body, False
-        try:
-            return transcoder(registry[fingerprint], registry[self._print])(body), False
-        except ContainerError:
-            return None, False
+        self._upwards[fingerprint] = transcoder(registry[fingerprint], registry[self._print])
+        return self._other(value)

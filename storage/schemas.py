@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import fastavro
@@ -62,12 +60,7 @@ def extent(schema: Any) -> int:
 
 def transcoder(writer: Schema, reader: Schema) -> Callable[[bytes], bytes]:
     """A function from a body of `writer` to the body of the same event in `reader`; raises ContainerError."""
-    return _transcoder(json.dumps(writer), json.dumps(reader))
-
-
-@cache
-def _transcoder(writer: str, reader: str) -> Callable[[bytes], bytes]:
-    old, new = (parse_schema(_without_logical_types(json.loads(schema))) for schema in (writer, reader))
+    old, new = (parse_schema(_without_logical_types(schema)) for schema in (writer, reader))
 
     def transcode(body: bytes) -> bytes:
         source, target = io.BytesIO(body), io.BytesIO()

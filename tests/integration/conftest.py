@@ -1,0 +1,98 @@
+"""A Spark session with Iceberg on local folders, for the tests of processing; real servers come from tests/conftest.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ingest.events import ClickEvent, Device, Page, Source, event_id
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Events = Callable[..., "DataFrame"]
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """local[2], UTC, few shuffle partitions, the Iceberg catalog `clickstream` on a fresh folder."""
+    from pyspark.sql import SparkSession
+
+    from infra.jars import jars
+
+    folder = tmp_path_factory.mktemp("spark")
+    conf = {
+        "spark.jars": ",".join(map(str, jars("spark"))),
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": "1g",
+        "spark.sql.catalog.clickstream": "org.apache.iceberg.spark.SparkCatalog",
+        "spark.sql.catalog.clickstream.type": "hadoop",
+        "spark.sql.catalog.clickstream.warehouse": (folder / "warehouse").as_uri(),
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(folder / "hive"),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    session = SparkSession.builder.master("local[2]").appName("tests").config(map=conf).getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()
+
+
+def click(**fields: Any) -> ClickEvent:
+    """A page view of ann's on /a at 0 ms, of which a test states only what differs; `event_id` is made of `message_id`."""
+    base = {
+        "message_id": "m",
+        "event_type": "page_view",
+        "occurred_at": 1_431_857_100_000,
+        "received_at": 1_431_857_101_000,
+        "anonymous_id": "ann",
+        "page": Page(path="/a"),
+        "device": Device(type="desktop"),
+        "write_key": "demo",
+        "source": Source(protocol="native"),
+        "item_id": "/a",
+    }
+    merged = base | fields
+    return ClickEvent(**{"event_id": event_id("demo", str(merged["message_id"]))} | merged)
+
+
+@pytest.fixture(scope="session")
+def raw_rows(spark: SparkSession) -> Events:
+    """Landed envelopes, from (partition, offset, ClickEvent) triples."""
+    from processing.raw import SCHEMA_DDL
+
+    def make(*landed: tuple[int, int, ClickEvent]) -> DataFrame:
+        lines = [
+            json.dumps({"partition": p, "offset": o, "appended_at": event.received_at, "event": asdict(event)})
+            for p, o, event in landed
+        ]
+        rows = spark.createDataFrame([(line,) for line in lines], "line STRING")
+        return rows.selectExpr(f"from_json(line, '{SCHEMA_DDL}') AS row").select("row.*")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def events(spark: SparkSession, raw_rows: Events) -> Events:
+    """Rows of the table events, from ClickEvents, each with its own message_id; all of batch `batch`."""
+    from pyspark.sql import functions as F
+
+    from processing import curate, tables
+
+    nothing = "event_id STRING, batch BIGINT, partition INT, offset BIGINT"
+
+    def make(*clicks: ClickEvent, batch: int = 1) -> DataFrame:
+        landed = raw_rows(*((0, offset, event) for offset, event in enumerate(clicks)))
+        classified = curate.classify(landed, spark.createDataFrame([], nothing), batch)
+        rows = curate.curated(classified, None, None).withColumn("batch", F.lit(batch).cast("bigint"))
+        return rows.select(*tables.EVENTS.columns)
+
+    return make

@@ -1,0 +1,142 @@
+"""Curation: every landed record has exactly one outcome, and a rerun gives the same."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import fastavro
+
+from ingest.codec import SCHEMA, encode, split
+from ingest.events import to_millis
+from processing import curate, raw, tables
+from storage.containers import event_envelope
+from tests.integration.conftest import Events, click
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+NOON = datetime(2015, 5, 17, 12, tzinfo=UTC)
+
+
+def known(spark: SparkSession, *rows: tuple[str, int, int, int]) -> DataFrame:
+    return spark.createDataFrame(list(rows), "event_id STRING, batch BIGINT, partition INT, offset BIGINT")
+
+
+def places(rows: DataFrame) -> list[tuple[int, int]]:
+    return [(row["partition"], row["offset"]) for row in rows.orderBy("partition", "offset").collect()]
+
+
+def test_the_first_place_wins_and_each_loser_names_it(spark: SparkSession, raw_rows: Events) -> None:
+    twice, once = click(message_id="twice"), click(message_id="once")
+    rows = raw_rows((1, 0, twice), (0, 7, twice), (0, 9, twice), (0, 8, once))
+    classified = curate.classify(rows, known(spark), batch=3)
+    assert places(curate.curated(classified, None, timedelta())) == [(0, 7), (0, 8)]
+    losers = curate.duplicates(classified)
+    assert places(losers) == [(0, 9), (1, 0)]
+    winners = {(row["winner_batch"], row["winner_partition"], row["winner_offset"]) for row in losers.collect()}
+    assert winners == {(3, 0, 7)}
+    assert curate.invalid(classified).isEmpty()
+
+
+def test_an_event_of_an_earlier_batch_wins(spark: SparkSession, raw_rows: Events) -> None:
+    again = click(message_id="again")
+    classified = curate.classify(
+        raw_rows((0, 7, again), (0, 8, click(message_id="new"))), known(spark, (again.event_id, 2, 5, 6)), batch=3
+    )
+    assert places(curate.curated(classified, None, timedelta())) == [(0, 8)]
+    [loser] = curate.duplicates(classified).collect()
+    assert (loser["offset"], loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (7, 2, 5, 6)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"event_id": ""}, "event_id is no uuid"),
+    ({"event_id": "1"}, "event_id is no uuid"),
+    ({"write_key": ""}, "write_key is missing"),
+    ({"occurred_at": 0}, "occurred_at is out of bounds"),
+    ({"occurred_at": 2**62}, "occurred_at is out of bounds"),
+    ({"received_at": -1}, "received_at is out of bounds"),
+]
+
+
+def test_what_is_no_event_is_kept_with_its_reason(spark: SparkSession, raw_rows: Events) -> None:
+    bad = [click(message_id="bad", **wrong) for wrong, _ in WRONG]
+    landed = [*bad, bad[0], click()]  # one of them twice: invalid records are no duplicates of each other
+    classified = curate.classify(raw_rows(*((0, n, event) for n, event in enumerate(landed))), known(spark), batch=1)
+    rows = curate.invalid(classified).orderBy("offset").collect()
+    reasons = [reason for _, reason in WRONG]
+    assert [(row["offset"], row["reason"]) for row in rows] == list(enumerate([*reasons, reasons[0]]))
+    assert all('"message_id":"bad"' in row["event"] for row in rows)
+    assert places(curate.curated(classified, None, timedelta())) == [(0, len(landed) - 1)]
+
+
+def test_late_is_what_happened_a_session_gap_before_the_newest_of_earlier_batches(
+    spark: SparkSession, raw_rows: Events
+) -> None:
+    times = [NOON - timedelta(minutes=31), NOON - timedelta(minutes=30), NOON]
+    clicks = [click(message_id=str(n), occurred_at=to_millis(time)) for n, time in enumerate(times)]
+    rows = raw_rows(*((0, n, event) for n, event in enumerate(clicks)))
+    classified = curate.classify(rows, known(spark), batch=2)
+    curated = curate.curated(classified, NOON, timedelta(minutes=30)).orderBy("offset").collect()
+    assert [row["late"] for row in curated] == [True, False, False]
+    first = curate.curated(classified, None, timedelta(minutes=30))
+    assert not first.filter("late").count() and first.count() == 3
+
+
+def test_a_rerun_replaces_its_batch_and_no_other(spark: SparkSession, events: Events) -> None:
+    def stored() -> list[tuple[int, str]]:
+        rows = tables.read(spark, tables.EVENTS).orderBy("batch", "message_id").collect()
+        return [(row["batch"], row["message_id"]) for row in rows]
+
+    for _ in range(2):
+        tables.overwrite(spark, tables.EVENTS, events(click(message_id="a"), click(message_id="b")), 71)
+        tables.overwrite(spark, tables.EVENTS, events(click(message_id="c"), batch=72), 72)
+    assert [row for row in stored() if row[0] in (71, 72)] == [(71, "a"), (71, "b"), (72, "c")]
+    tables.overwrite(spark, tables.EVENTS, events(click()).limit(0), 71)
+    assert [row for row in stored() if row[0] in (71, 72)] == [(72, "c")]
+    tables.overwrite(spark, tables.EVENTS, events(click()).limit(0), 72)
+
+
+def test_raw_files_are_read_within_the_batch_and_times_as_numbers(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "clicks+0+0000000000000000000+0000000000000000009.avro"
+    write_container(path, SCHEMA, 10)
+    rows = raw.read(spark, [f"file://{path}"], {0: 3, 1: 0}, {0: 6, 1: 5})
+    assert places(rows) == [(0, 3), (0, 4), (0, 5)]
+    assert {type(row["event"]["occurred_at"]) for row in rows.collect()} == {int}
+    assert rows.select("event.page.path").distinct().collect()[0][0] == "/a"
+
+
+def test_a_batch_without_files_has_no_rows_of_the_same_schema(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "one.avro"
+    write_container(path, SCHEMA, 1)
+    nothing = raw.read(spark, [], {0: 0}, {0: 1})
+    assert nothing.isEmpty()
+    assert nothing.dtypes == raw.read(spark, [f"file://{path}"], {0: 0}, {0: 1}).dtypes
+
+
+def test_a_file_of_another_schema_version_is_read_as_this_version(spark: SparkSession, tmp_path: Path) -> None:
+    older = SCHEMA | {"fields": [field for field in SCHEMA["fields"] if field["name"] not in {"quantity", "flags"}]}
+    newer = SCHEMA | {"fields": [*SCHEMA["fields"], {"name": "colour", "type": "string", "default": "red"}]}
+    paths = []
+    for partition, schema in enumerate([older, newer]):
+        path = tmp_path / f"{partition}.avro"
+        write_container(path, schema, 2, partition)
+        paths.append(f"file://{path}")
+    rows = raw.read(spark, paths, {0: 0, 1: 0}, {0: 2, 1: 2})
+    assert places(rows) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [row[0] for row in rows.select("event.flags").collect()] == [[]] * 4
+    assert "colour" not in rows.select("event.*").columns
+
+
+def write_container(path: Path, schema: dict[str, Any], records: int, partition: int = 0) -> None:
+    """Events 0..records-1 as offsets of one partition, as an Avro container of their envelope."""
+    base = fastavro.schemaless_reader(io.BytesIO(split(encode(click()))[1]), SCHEMA, SCHEMA)
+    rows = [
+        {"partition": partition, "offset": offset, "appended_at": NOON, "event": base | {"colour": "blue"}}
+        for offset in range(records)
+    ]
+    with path.open("wb") as out:
+        fastavro.writer(out, event_envelope(schema), rows, codec="deflate")

@@ -1,0 +1,73 @@
+"""Features are those of the data's own time, and bots tell nothing of interest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from ingest.events import Device, Page, to_millis
+from processing import features
+from tests.integration.conftest import Events, click
+from tests.integration.test_curate import NOON
+
+BOT = Device(is_bot=True)
+
+
+def test_time_is_that_of_the_newest_event_whose_clock_is_trusted(events: Events) -> None:
+    rows = events(
+        click(message_id="a", occurred_at=to_millis(NOON)),
+        click(message_id="b", occurred_at=to_millis(NOON - timedelta(days=1))),
+        click(message_id="c", occurred_at=to_millis(NOON + timedelta(days=900)), flags=("odd_clock",)),
+    )
+    assert features.newest(rows) == NOON
+    assert features.newest(rows.limit(0)) is None
+
+
+def test_an_interaction_weighs_its_events_by_type_and_age(events: Events) -> None:
+    old = to_millis(NOON - features.HALF_LIFE)
+    rows = events(
+        click(message_id="1", occurred_at=to_millis(NOON)),
+        click(message_id="2", occurred_at=old),
+        click(message_id="3", occurred_at=old, event_type="purchase"),
+        click(message_id="4", occurred_at=to_millis(NOON + timedelta(hours=1))),  # ahead of as_of: as new
+        click(message_id="5", occurred_at=to_millis(NOON), event_type="impression"),
+        click(message_id="6", occurred_at=to_millis(NOON), device=BOT),
+        click(message_id="7", occurred_at=to_millis(NOON), item_id=None),
+        click(message_id="8", occurred_at=to_millis(NOON), anonymous_id=None),
+        click(message_id="9", occurred_at=to_millis(NOON), item_id="/b", anonymous_id=None, user_id="bob"),
+    )
+    found = features.interactions(rows, NOON).orderBy("visitor_id").collect()
+    assert [(row["visitor_id"], row["item_id"], row["events"]) for row in found] == [("ann", "/a", 4), ("bob", "/b", 1)]
+    assert found[0]["weight"] == pytest.approx(1 + 0.5 + 0.5 * features.WEIGHTS["purchase"] + 1)
+
+
+def test_an_item_is_told_by_its_own_pages(events: Events) -> None:
+    rows = events(
+        click(message_id="1", page=Page(path="/a", title="A")),
+        click(message_id="2", page=Page(path="/a", title="A"), device=BOT),
+        click(message_id="3", page=Page(path="/a", title="Other")),
+        click(message_id="4", page=Page(path="/", title="Home"), event_type="impression"),
+        click(message_id="5", page=Page(path="/", title="Home"), event_type="impression"),
+        click(message_id="6", page=Page(path="/", title="Home"), event_type="impression", anonymous_id="bob"),
+        click(message_id="7", item_id="/b", page=Page(path="/b")),
+        click(message_id="8", item_id="/c", page=Page(path="/", title="Home"), event_type="click"),
+        click(message_id="9", item_id=None),
+    )
+    a, b, c = features.item_features(rows, NOON).orderBy("item_id").collect()
+    assert (a["title"], a["path"], b["title"], b["path"], c["title"], c["path"]) == ("A", "/a", "/b", "/b", "/c", "/c")
+    assert (a["views"], a["bot_views"], a["impressions"], a["visitors"], c["clicks"]) == (2, 1, 3, 2, 1)
+    assert a["popularity"] == pytest.approx(2 * 0.5 ** ((to_millis(NOON) - click().occurred_at) / 86_400_000 / 30), 1e-4)
+
+
+def test_a_visitor_has_one_row_and_a_bot_is_marked(events: Events) -> None:
+    day = timedelta(days=1)
+    rows = events(
+        click(message_id="1", occurred_at=to_millis(NOON - 3 * day)),
+        click(message_id="2", occurred_at=to_millis(NOON - day), item_id="/b", event_type="add_to_cart"),
+        click(message_id="3", anonymous_id="bot", device=BOT),
+        click(message_id="4", anonymous_id=None),
+    )
+    ann, bot = features.visitor_features(rows, NOON).orderBy("visitor_id").collect()
+    assert (ann["events"], ann["page_views"], ann["items"], ann["add_to_carts"]) == (2, 1, 2, 1)
+    assert (ann["recency_days"], ann["is_bot"], bot["is_bot"]) == (1.0, False, True)

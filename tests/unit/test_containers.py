@@ -1,0 +1,141 @@
+"""Containers made of encoded bodies, read back by somebody else's Avro library."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import fastavro
+import pytest
+
+from ingest import codec
+from ingest.events import ClickEvent, Source
+from storage.containers import (
+    BLOCK_RECORDS,
+    Codec,
+    Container,
+    FileInfo,
+    event_envelope,
+    plain_body,
+    plain_envelope,
+    read_metadata,
+    varint,
+)
+from storage.errors import ContainerError
+
+EVENT = ClickEvent(
+    event_id="e",
+    message_id="m",
+    event_type="page_view",
+    occurred_at=1_431_857_100_000,
+    received_at=1_431_857_101_000,
+    write_key="demo",
+    source=Source(protocol="native"),
+    properties={"name": '"Zoë"'},
+    flags=("odd_clock",),
+)
+BODY = codec.split(codec.encode(EVENT))[1]
+
+
+def records(file: bytes) -> list[Any]:
+    return list(fastavro.reader(io.BytesIO(file)))
+
+
+def filled(codec_: Codec, offsets: list[int], appended_at: int = 1_700_000_000_123) -> bytes:
+    container = Container(event_envelope(codec.SCHEMA), 3, codec_)
+    for offset in offsets:
+        container.add(offset, appended_at, BODY)
+    info = FileInfo("clicks", 3, offsets[0], offsets[-1], container.finish())
+    return b"".join(container.file(info))
+
+
+@pytest.mark.parametrize("codec_", ["zstandard", "deflate", "null"])
+def test_every_record_is_read_back_whatever_the_codec(codec_: Codec) -> None:
+    offsets = list(range(100_000, 100_000 + 2 * BLOCK_RECORDS + 7))
+    read = records(filled(codec_, offsets))
+    assert [r["offset"] for r in read] == offsets
+    assert {r["partition"] for r in read} == {3}
+    assert read[-1]["event"]["properties"] == {"name": '"Zoë"'}
+    assert read[0]["event"]["occurred_at"] == datetime(2015, 5, 17, 10, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("edge", [0, 63, 64, 8_191, 8_192, 16_383, 16_384, 2**20, 2**31, 2**40, 2**55])
+def test_offsets_and_times_survive_at_every_length_of_their_encoding(edge: int) -> None:
+    offsets = [offset for offset in (edge - 1, edge, edge + 1) if offset >= 0]
+    assert [r["offset"] for r in records(filled("null", offsets))] == offsets
+    if edge < 2**40:
+        (one,) = records(filled("null", [7], appended_at=edge))
+        assert one["appended_at"].timestamp() * 1000 == pytest.approx(edge)
+
+
+def test_a_time_before_1970_or_none_survives() -> None:
+    (one,) = records(filled("null", [7], appended_at=-1))
+    assert one["appended_at"] == datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1, 63, -64, 64, 2**62, -(2**63), 2**63 - 1])
+def test_varint_is_avros_long(number: int) -> None:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, {"type": "long"}, number)
+    assert varint(number) == out.getvalue()
+
+
+def test_a_file_without_records_is_legal() -> None:
+    container = Container(event_envelope(codec.SCHEMA), 3, "zstandard")
+    info = FileInfo("clicks", 3, 5, 9, container.finish(), gaps=((5, 9, "lost"),))
+    file = b"".join(container.file(info))
+    assert records(file) == []
+    assert read_metadata(file) == info
+
+
+def test_plain_envelopes_keep_keys_values_and_their_absence() -> None:
+    container = Container(plain_envelope(), 0, "deflate")
+    pairs: list[tuple[bytes | None, bytes | None]] = [(b"k", b"v" * 300), (None, b""), (b"", None), (None, None)]
+    for offset, (key, value) in enumerate(pairs):
+        container.add(offset, 0, plain_body(key, value))
+    file = b"".join(container.file(FileInfo("clicks.rejected", 0, 0, 3, container.finish())))
+    assert [(r["key"], r["value"]) for r in records(file)] == pairs
+
+
+def test_the_header_says_what_the_file_answers_for() -> None:
+    info = FileInfo(
+        topic="clicks",
+        partition=3,
+        first=10,
+        last=29,
+        records=15,
+        quarantined=((12, 13),),
+        gaps=((20, 21, "kafka"), (22, 22, "lost")),
+        fingerprint=codec.FINGERPRINT.hex(),
+    )
+    container = Container(event_envelope(codec.SCHEMA), 3, "zstandard")
+    file = b"".join(container.file(info))
+    assert read_metadata(file) == info
+    assert fastavro.reader(io.BytesIO(file)).metadata["clickstream.records"] == "15"
+
+
+def test_too_short_a_head_is_told_apart_from_a_file_that_is_none_of_ours() -> None:
+    file = filled("null", [1])
+    whole = file.index(b"clickstream.writer") + 40
+    for size in (0, 3, 4, 20, 500, whole - 60):
+        with pytest.raises(ContainerError) as truncated:
+            read_metadata(file[:size])
+        assert truncated.value.truncated, size
+    with pytest.raises(ContainerError, match="not an Avro container") as other:
+        read_metadata(b"PAR1" + file)
+    assert not other.value.truncated
+    foreign = io.BytesIO()
+    fastavro.writer(foreign, {"type": "string"}, ["x"])
+    with pytest.raises(ContainerError, match="lacks or garbles 'topic'"):
+        read_metadata(foreign.getvalue())
+
+
+def test_size_grows_with_what_is_added_and_shrinks_by_compression() -> None:
+    container = Container(event_envelope(codec.SCHEMA), 3, "zstandard")
+    container.add(0, 0, BODY)
+    one = container.size
+    assert one >= len(BODY)
+    for offset in range(1, BLOCK_RECORDS):
+        container.add(offset, 0, BODY)
+    assert len(BODY) < container.size < BLOCK_RECORDS * one / 2
