@@ -28,6 +28,8 @@ from infra.settings import CONFIG_DIR, PREFIX, Settings
 DAGS_FOLDER = Path(__file__).parents[2] / "dags"
 _FREE_BYTES = 2 * 1024**3
 _PATIENCE = 180.0  # seconds that a service may take to become well
+# Stopped last: the sink publishes what it holds before it ends.
+_SERVERS = ("kafka", "namenode", "datanode", "resourcemanager", "nodemanager")
 Report = Callable[[str, str], None]  # (service, state)
 
 
@@ -95,7 +97,7 @@ class Cluster:
                 return self._start_all(services, report)
             except BaseException:
                 if not running:
-                    self.supervisor.shutdown()
+                    self.supervisor.shutdown(_SERVERS)
                 else:
                     for service in services:
                         if service.managed and service.name not in running:
@@ -105,7 +107,7 @@ class Cluster:
     def down(self) -> None:
         """Stops every process of this home; the data stays."""
         with self._exclusive():
-            self.supervisor.shutdown()
+            self.supervisor.shutdown(_SERVERS)
             end(orphans(self.settings))
 
     def status(self) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import xmlrpc.client
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +83,18 @@ class Supervisor:
             if "NOT_RUNNING" not in fault.faultString:
                 raise ServiceError(name, fault.faultString) from fault
 
-    def shutdown(self) -> None:
-        """Stops everything, supervisord last, and waits for the end."""
-        if self.running:
-            pid = self._call("getPID")
-            self._call("shutdown")
-            if not _wait_until(lambda: not psutil.pid_exists(pid), 120):
-                raise ServiceError("supervisord", f"process {pid} does not end")
+    def shutdown(self, last: Collection[str] = ()) -> None:
+        """Stops everything and waits for the end: those of `last` after all others, supervisord at the very end."""
+        if not self.running:
+            return
+        names = self.states()
+        for wave in ([n for n in names if n not in last], [n for n in names if n in last]):
+            with ThreadPoolExecutor(max(1, len(wave))) as pool:
+                list(pool.map(self.stop, wave))
+        pid = self._call("getPID")
+        self._call("shutdown")
+        if not _wait_until(lambda: not psutil.pid_exists(pid), 60):
+            raise ServiceError("supervisord", f"process {pid} does not end")
 
     def _call(self, method: str, *arguments: Any) -> Any:
         # A transport each: it is not safe between threads, and one that failed once stays broken.

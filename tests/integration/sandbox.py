@@ -56,7 +56,9 @@ def event(message: str) -> bytes:
     )
 
 
-def produce(settings: Settings, partition: int, values: Sequence[bytes | None], topic: str = "") -> None:
+def produce(
+    settings: Settings, partition: int, values: Sequence[bytes | None], topic: str = "", key: bytes | None = None
+) -> None:
     """Appends to one partition, in order, and waits until all are acknowledged."""
     producer = Producer({"bootstrap.servers": settings.kafka.address, "enable.idempotence": True})
     failed: list[Any] = []
@@ -64,10 +66,11 @@ def produce(settings: Settings, partition: int, values: Sequence[bytes | None], 
         producer.produce(
             topic or settings.kafka.topic,
             value,
+            key,
             partition=partition,
             on_delivery=lambda error, _: failed.append(error) if error else None,
         )
-    assert producer.flush(30) == 0 and not failed
+    assert (producer.flush(30), failed) == (0, [])
 
 
 def produce_transaction(settings: Settings, partition: int, values: Sequence[bytes], commit: bool = True) -> None:
@@ -85,7 +88,8 @@ def produce_transaction(settings: Settings, partition: int, values: Sequence[byt
 
 
 def publish_schema(settings: Settings, schema: dict[str, Any] = codec.SCHEMA) -> None:
-    produce(settings, 0, [json.dumps(schema).encode()], settings.kafka.schemas_topic)
+    key = codec.schema_fingerprint(schema).hex().encode()
+    produce(settings, 0, [json.dumps(schema).encode()], settings.kafka.schemas_topic, key)
 
 
 class RunningSink:

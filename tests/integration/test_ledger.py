@@ -21,18 +21,18 @@ from tests.integration.sandbox import event, own_corner, own_topics, produce
 
 
 @pytest.fixture
-def settings(cluster_settings: Settings) -> Settings:
+def corner(cluster_settings: Settings) -> Settings:
     return own_corner(cluster_settings)
 
 
 @pytest.fixture
-def fs(settings: Settings) -> Hdfs:
-    return Hdfs(settings)
+def fs(corner: Settings) -> Hdfs:
+    return Hdfs(corner)
 
 
 @pytest.fixture
-def layout(settings: Settings) -> Layout:
-    return Layout(settings.hdfs.root, settings.kafka.topic)
+def layout(corner: Settings) -> Layout:
+    return Layout(corner.hdfs.root, corner.kafka.topic)
 
 
 def land(
@@ -185,7 +185,7 @@ def test_a_default_name_is_the_time_in_utc(cluster_settings: Settings) -> None:
     assert len(found["name"]) == len("2026-11-21T05-32-10Z") and found["name"].endswith("Z")
 
 
-def test_an_hdfs_that_does_not_answer_is_told_by_its_setting(settings: Settings) -> None:
-    absent = settings.model_copy(update={"hdfs": settings.hdfs.model_copy(update={"url": "hdfs://127.0.0.1:1"})})
+def test_an_hdfs_that_does_not_answer_is_told_by_its_setting(corner: Settings) -> None:
+    absent = corner.model_copy(update={"hdfs": corner.hdfs.model_copy(update={"url": "hdfs://127.0.0.1:1"})})
     with pytest.raises(StorageError, match="CLICKSTREAM_HDFS__URL"):
         Hdfs(absent).list("/")

@@ -98,15 +98,18 @@ def test_a_cut_brings_everything_before_it_once_and_balances(cluster_settings: S
     assert {row["appended_at"].tzname() for row in corner.rows(corner.layout, 0)} == {"UTC"}
 
 
+def holding(sink: RunningSink, partitions: int = 2) -> RunningSink:
+    """Waits until it owns this many partitions and has read something of them."""
+    eventually(lambda: sink.value("partitions") == partitions and sink.value("open_bytes") > 0, sink=sink)
+    return sink
+
+
 def test_a_stopped_sink_publishes_what_is_open_and_the_next_goes_on_there(cluster_settings: Settings) -> None:
     corner = landing(cluster_settings)
     for round_ in range(3):
         produce(corner.settings, 0, [event(f"{round_}-{n}") for n in range(20)])
-        sink = RunningSink(corner.settings)
-        eventually(lambda: sink.value("open_bytes") > 0, sink=sink)
-        eventually(lambda: sink.value("partitions") == 2, sink=sink)
-        sink.stop()
-        assert sink.failure is None
+        with running_sink(corner.settings) as sink:
+            holding(sink)
     assert corner.messages(0) == [(20 * r + n, f"{r}-{n}") for r in range(3) for n in range(20)]
     assert corner.fs.names(corner.layout.epochs(0)) == ["fenced"]
 
@@ -115,9 +118,8 @@ def test_rejected_records_are_landed_as_they_are(cluster_settings: Settings) -> 
     corner = landing(cluster_settings)
     payloads = [b'{"reason": "bad"}', b"not even JSON", None]
     produce(corner.settings, 0, payloads, corner.settings.kafka.rejected_topic)
-    sink = RunningSink(corner.settings)
-    eventually(lambda: sink.value("open_bytes") > 0, sink=sink)
-    sink.stop()
+    with running_sink(corner.settings) as sink:
+        holding(sink)
     assert [row["value"] for row in corner.rows(corner.rejected, 0)] == payloads
 
 
@@ -262,7 +264,7 @@ def test_a_fenced_sink_forgets_and_comes_back_by_joining_anew(cluster_settings: 
     corner = landing(cluster_settings)
     produce(corner.settings, 0, [event("a"), event("b")])
     with running_sink(corner.settings) as sink:
-        eventually(lambda: sink.value("open_bytes") > 0, sink=sink)
+        holding(sink)
         epochs.claim(corner.fs, corner.layout, 0)  # somebody who owns it for a moment, and goes away
         corner.landed(corner.cut("one"), sink)
         assert sink.value("rejoins_total") == 1
