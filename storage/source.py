@@ -12,6 +12,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.settings import Settings
+from infra.topics import unreachable
 from storage.errors import LogError
 from storage.partition import Record
 from storage.schemas import Registry
@@ -74,7 +75,6 @@ class Source:
     def __init__(
         self, settings: Settings, topics: list[str], assigned: Listener, revoked: Listener, lost: Listener
     ) -> None:
-        self._address = settings.kafka.address
         self._consumer = Consumer(config(settings, settings.sink.group))
 
         def listener(listen: Listener) -> Callable[[Consumer, list[TopicPartition]], None]:
@@ -179,7 +179,7 @@ class SchemaTopic:
     """Reads `clicks.schemas` into a registry, from its beginning, as often as asked."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
-        self._topic, self._registry = settings.kafka.schemas_topic, registry
+        self._settings, self._topic, self._registry = settings, settings.kafka.schemas_topic, registry
         self._consumer = Consumer(config(settings, f"{settings.sink.group}-schemas"))
         self._next: dict[int, int] = {}
 
@@ -215,7 +215,7 @@ class SchemaTopic:
         try:
             topic = self._consumer.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic]
         except KafkaException as error:
-            raise LogError(f"Kafka does not answer (CLICKSTREAM_KAFKA__BOOTSTRAP_SERVERS): {error}") from error
+            raise unreachable(self._settings, error) from error
         if topic.error is not None or not topic.partitions:
             raise LogError(f"Kafka: {self._topic}: {topic.error}")
         return sorted(topic.partitions)

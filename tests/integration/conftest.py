@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.settings import Settings
+from ingest.codec import SCHEMA, encode, split
 from ingest.events import ClickEvent, Device, Page, Source, event_id
+from storage.batches import Cut
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,3 +99,27 @@ def events(spark: SparkSession, raw_rows: Events) -> Events:
         return rows.select(*tables.EVENTS.columns)
 
     return make
+
+
+def land(settings: Settings, name: str, clicks: Mapping[int, Sequence[ClickEvent]]) -> Cut:
+    """Puts events on HDFS as the sink does, one file per partition after those of the last cut, and takes cut `name`."""
+    from storage import batches
+    from storage.containers import Container, FileInfo, event_envelope
+    from storage.hdfs import Hdfs
+    from storage.layout import Layout
+
+    fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
+    last = batches.newest(fs, layout)
+    ends = dict(last.ends) if last else {}
+    for partition, landed in clicks.items():
+        start = ends.get(partition, 0)
+        ends[partition] = start + len(landed)
+        if not landed:
+            continue
+        container = Container(event_envelope(SCHEMA), partition, settings.sink.codec)
+        for offset, event in enumerate(landed, start):
+            container.add(offset, event.received_at, split(encode(event))[1])
+        info = FileInfo(layout.topic, partition, start, ends[partition] - 1, container.finish())
+        path = f"{layout.raw(partition)}/{layout.file(partition, info.first, info.last)}"
+        fs.create(path, container.file(info), create_parents=True)
+    return batches.take(fs, layout, name, lambda: ends)
