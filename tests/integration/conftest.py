@@ -1,4 +1,4 @@
-"""A Spark session with Iceberg on local folders, for the tests of processing; real servers come from tests/conftest.py."""
+"""A Spark session with Iceberg on local folders; real servers come from tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 
 def click(**fields: Any) -> ClickEvent:
-    """A page view of ann's on /a at 0 ms, of which a test states only what differs; `event_id` is made of `message_id`."""
+    """A page view of ann on /a at 0 ms; a test states only what differs, `event_id` is made of `message_id`."""
     base = {
         "message_id": "m",
         "event_type": "page_view",
@@ -102,7 +102,7 @@ def events(spark: SparkSession, raw_rows: Events) -> Events:
 
 
 def land(settings: Settings, name: str, clicks: Mapping[int, Sequence[ClickEvent]]) -> Cut:
-    """Puts events on HDFS as the sink does, one file per partition after those of the last cut, and takes cut `name`."""
+    """Puts events on HDFS as the sink does, one file per partition after the last cut, and takes cut `name`."""
     from storage import batches
     from storage.containers import Container, FileInfo, event_envelope
     from storage.hdfs import Hdfs

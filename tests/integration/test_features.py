@@ -57,7 +57,9 @@ def test_an_item_is_told_by_its_own_pages(events: Events) -> None:
     a, b, c = features.item_features(rows, NOON).orderBy("item_id").collect()
     assert (a["title"], a["path"], b["title"], b["path"], c["title"], c["path"]) == ("A", "/a", "/b", "/b", "/c", "/c")
     assert (a["views"], a["bot_views"], a["impressions"], a["visitors"], c["clicks"]) == (2, 1, 3, 2, 1)
-    assert a["popularity"] == pytest.approx(2 * 0.5 ** ((to_millis(NOON) - click().occurred_at) / 86_400_000 / 30), 1e-4)
+    assert a["popularity"] == pytest.approx(
+        2 * 0.5 ** ((to_millis(NOON) - click().occurred_at) / 86_400_000 / 30), 1e-4
+    )
 
 
 def test_a_visitor_has_one_row_and_a_bot_is_marked(events: Events) -> None:

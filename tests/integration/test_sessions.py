@@ -29,7 +29,12 @@ def built(rows: DataFrame) -> list[Row]:
 
 def test_a_pause_longer_than_the_gap_begins_a_new_session(events: Events) -> None:
     first, second = built(events(at(31, "c"), at(0, "a"), at(61.01, "d"), at(1, "b")))
-    assert (first["events"], first["entry_page"], first["exit_page"], first["duration_seconds"]) == (3, "/a", "/c", 1860)
+    assert (first["events"], first["entry_page"], first["exit_page"], first["duration_seconds"]) == (
+        3,
+        "/a",
+        "/c",
+        1860,
+    )
     assert (second["events"], second["bounced"]) == (1, True)
     assert second["started_at"] > first["ended_at"]
     assert first["session_id"] != second["session_id"]

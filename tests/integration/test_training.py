@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ingest.protocols import Context, native
-from ingest.simulate import World, truth
+from ingest.simulate import World
 from ingest.simulate import events as simulated
-from processing import features
 from processing.training import als, evaluation
-from tests.integration.conftest import Events, click
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pyspark.sql import DataFrame, SparkSession
 
 WORLD = World(visitors=400, seed=7)
