@@ -19,14 +19,16 @@ import structlog
 
 log = structlog.get_logger()
 
-_PATIENCE_SECONDS = 10.0
 _CLOCK_STEP_SECONDS = 2.0  # start times are told from the boot time, which follows corrections of the clock
 _Identity = tuple[int, float]  # pid and start time, seconds since 1970
 
 
 @contextmanager
-def claim(home: Path, job: str, batch: str) -> Iterator[None]:
-    """Holds the job of this batch; who held it before is ended first, with its JVM. The record goes at the end."""
+def claim(home: Path, job: str, batch: str, patience: float = 10.0) -> Iterator[None]:
+    """Holds the job of this batch; who held it before is ended first, with its JVM. The record goes at the end.
+
+    `patience`: seconds that a predecessor has to end by itself.
+    """
     folder = home / "run" / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / f"{job}-{batch}.json"
@@ -34,7 +36,7 @@ def claim(home: Path, job: str, batch: str) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once the second ends the first
         for process in _alive(record):
             log.warning("job_predecessor_ended", job=job, batch=batch, pid=process.pid)
-        _end(_alive(record))
+        _end(_alive(record), patience)
         own = _own_processes()
         _write(record, own)
     try:
@@ -68,14 +70,14 @@ def _alive(record: Path) -> list[psutil.Process]:
     return found
 
 
-def _end(processes: list[psutil.Process]) -> None:
+def _end(processes: list[psutil.Process], patience: float) -> None:
     """Asks, waits, then insists, and returns when all are gone."""
     for process in processes:
         _signal(process, kill=False)
-    _, stubborn = psutil.wait_procs(processes, timeout=_PATIENCE_SECONDS)
+    _, stubborn = psutil.wait_procs(processes, timeout=patience)
     for process in stubborn:
         _signal(process, kill=True)
-    psutil.wait_procs(stubborn, timeout=_PATIENCE_SECONDS)
+    psutil.wait_procs(stubborn, timeout=max(patience, 5.0))
 
 
 def _signal(process: psutil.Process, *, kill: bool) -> None:

@@ -21,7 +21,8 @@ from processing.training.store import Training
 
 def work(this: Job) -> dict[str, Any]:
     """Fits both models and saves them with their record."""
-    recipe = als.Recipe()
+    recipe, root = als.Recipe(), this.settings.hdfs.root
+    this.spark.sparkContext.setCheckpointDir(this.url(store.checkpoints(root, this.cut)))
     interactions = this.read_batch(INTERACTIONS).persist()
     events = this.read(EVENTS).select("visitor_id", "item_id", "event_type", "occurred_at", "device").persist()
     split = evaluation.split_at(events)
@@ -37,14 +38,14 @@ def work(this: Job) -> dict[str, Any]:
         holdout=models["holdout"] is not None,
         final=models["final"] is not None,
     )
-    root = this.url(store.folder(this.settings.hdfs.root, this.cut))
 
     def write() -> None:
         for name, factors in models.items():
             if factors is not None:
-                store.save(factors, f"{root}/{name}")
+                store.save(factors, this.url(f"{store.folder(root, this.cut)}/{name}"))
 
-    store.publish(this.fs, this.settings.hdfs.root, this.cut, training, write)
+    store.publish(this.fs, root, this.cut, training, write)
+    this.fs.delete(store.checkpoints(root, this.cut), recursive=True)
     return {"model_version": training.version, "interactions": training.interactions, "trained": training.final}
 
 

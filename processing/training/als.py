@@ -56,6 +56,9 @@ def fit(interactions: DataFrame, recipe: Recipe) -> Factors | None:
         seed=recipe.seed,
         numUserBlocks=recipe.blocks,
         numItemBlocks=recipe.blocks,
+        # Each iteration adds to the lineage; where a checkpoint folder is set, it is cut before tasks grow too deep for
+        # a thread's stack.
+        checkpointInterval=3,
     )
     indexed = (
         ratings.join(visitors, on="visitor_id", how="inner")

@@ -37,13 +37,18 @@ class Training:
     final: bool
 
 
+def folder(root: str, cut: Cut) -> str:
+    return f"{root}/models/als/batch={cut.number}"
+
+
+def checkpoints(root: str, cut: Cut) -> str:
+    """Where training cuts its lineage; of no use afterwards."""
+    return f"{folder(root, cut)}/_checkpoints"
+
+
 def version(cut: Cut) -> str:
     """The model's name, which events carry as model_version."""
     return f"als-{cut.name}"
-
-
-def folder(root: str, cut: Cut) -> str:
-    return f"{root}/models/als/batch={cut.number}"
 
 
 def save(factors: Factors, url: str) -> None:

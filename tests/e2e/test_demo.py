@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 import requests
 
 from infra.services.airflow import password
+from infra.services.cluster import Cluster
 from infra.settings import Settings
+from infra.submit import job_file
 
 COMMAND = Path(sys.executable).with_name("clickstream")
 LOG = Path(__file__).parents[2] / "ingest" / "data" / "access.log.gz"
@@ -38,10 +41,14 @@ def facts(whole: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def run(settings: Settings, *arguments: str) -> str:
     """A `clickstream` command as a person runs it; what it printed."""
-    environment = {**os.environ, **settings.to_env()}
-    done = subprocess.run([COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False)
+    done = clickstream(settings, *arguments)
     assert done.returncode == 0, f"{arguments}: {done.stderr[-3000:]}"
     return done.stdout
+
+
+def clickstream(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **settings.to_env()}
+    return subprocess.run([COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_each_line_of_the_log_has_one_outcome(facts: dict[str, Any]) -> None:
@@ -86,12 +93,24 @@ def test_the_ledger_balances_in_its_own_command(facts: dict[str, Any], whole: Se
     assert ledger["published_balanced"] is True
 
 
-def test_replaying_the_same_file_adds_no_row(facts: dict[str, Any], whole: Settings, tmp_path: Path) -> None:
-    file = tmp_path / "again.json"
-    run(whole, "demo", "--exit", "--json", str(file))
-    again = json.loads(file.read_text())
-    assert again["accepted"] == facts["accepted"]
-    assert (again["curated"], again["duplicates"]) == (0, again["landed"])
+def test_replaying_the_same_file_adds_no_row(facts: dict[str, Any], whole: Settings) -> None:
+    replayed = json.loads(run(whole, "replay", "--json"))
+    assert replayed["accepted"] == facts["accepted"]
+    cut = json.loads(run(whole, "cut", "--json"))["name"]
+    landed_when_complete(whole, cut)
+    environment = Cluster(whole).environment()
+    submit = [Path(sys.executable).with_name("spark-submit"), job_file("curate_events"), "--batch", cut]
+    done = subprocess.run(submit, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    again = json.loads(run(whole, "report", "--batch", cut, "--json"))
+    assert (again["curated"], again["duplicates"]) == (0, facts["accepted"])
+
+
+def landed_when_complete(settings: Settings, cut: str) -> None:
+    """Waits for the landing gate as the DAG does."""
+    deadline = time.monotonic() + 60
+    while not json.loads(clickstream(settings, "ledger", "--batch", cut, "--json").stdout)["landed_complete"]:
+        assert time.monotonic() < deadline, f"{cut} is not landed after a minute"
 
 
 def test_the_pages_in_a_real_browser(facts: dict[str, Any], whole: Settings, browser_page: Any) -> None:

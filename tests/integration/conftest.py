@@ -32,6 +32,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.jars": ",".join(map(str, jars("spark"))),
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # short jobs: less compiling
         "spark.driver.memory": "1g",
         "spark.sql.catalog.clickstream": "org.apache.iceberg.spark.SparkCatalog",
         "spark.sql.catalog.clickstream.type": "hadoop",
@@ -47,6 +48,21 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def tables_dropped(spark: SparkSession) -> Iterator[None]:
+    """For tests that write tables: none is there before the module, none is left after it."""
+    from processing.tables import NAMESPACE
+
+    def drop() -> None:
+        spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {NAMESPACE}")
+        for row in spark.sql(f"SHOW TABLES IN {NAMESPACE}").collect():
+            spark.sql(f"DROP TABLE {NAMESPACE}.{row['tableName']} PURGE")
+
+    drop()
+    yield
+    drop()
 
 
 def click(**fields: Any) -> ClickEvent:

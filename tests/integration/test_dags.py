@@ -39,7 +39,7 @@ def test_every_file_of_the_folder_gives_a_dag(dagbag: Any) -> None:
 def test_each_dag_explains_itself(dagbag: Any) -> None:
     for dag in dagbag.dags.values():
         assert dag.doc_md and dag.tags
-        assert all(param.description for param in dag.params._dict.values() if hasattr(param, "description"))
+        assert all(dag.params.get_param(name).description for name in dag.params)
 
 
 def test_the_batch_runs_in_order_behind_its_gates(dagbag: Any) -> None:

@@ -1,0 +1,205 @@
+"""The seven jobs, one after the other, on a real HDFS: what they leave, what a rerun changes, how they refuse."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from infra.settings import Settings
+from ingest.events import ClickEvent, Device, Page, to_millis
+from processing import tables
+from storage import batches, exports, ledger
+from storage.hdfs import Hdfs
+from storage.layout import Layout
+from tests.integration.conftest import click, land
+from tests.integration.test_curate import NOON
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JOBS = (
+    "curate_events",
+    "build_sessions",
+    "build_features",
+    "train_recommender",
+    "evaluate_recommender",
+    "recommend_items",
+    "export_recommendations",
+)
+HOUR = 3_600_000
+Run = Callable[[str, str], int]
+
+
+@pytest.fixture(scope="module")
+def own(cluster_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Own folder on HDFS and own home."""
+    hdfs = cluster_settings.hdfs.model_copy(update={"root": "/jobs"})
+    return cluster_settings.model_copy(update={"hdfs": hdfs, "home": tmp_path_factory.mktemp("jobs")})
+
+
+@pytest.fixture
+def run(own: Settings, tables_dropped: None, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a job's main for a batch in this process; gives its exit code."""
+    for name, value in own.to_env().items():
+        monkeypatch.setenv(name, value)
+    return lambda job, batch: importlib.import_module(f"processing.jobs.{job}").main(["--batch", batch])
+
+
+def view(visitor: int, item: int, hour: float, **fields: Any) -> ClickEvent:
+    path = f"/{item}"
+    base = {"message_id": f"{visitor}-{item}-{hour}", "anonymous_id": f"v{visitor}", "item_id": path}
+    page = Page(path=path, title=f"Item {item}")
+    return click(**base | {"page": page, "occurred_at": to_millis(NOON) + int(hour * HOUR)} | fields)
+
+
+def first_batch() -> list[ClickEvent]:
+    """Six people of two tastes on two days, one bot; one event twice, one that is none."""
+    day_one = [view(v, v % 2 + 2 * ((v + i) % 5), i / 10) for v in range(6) for i in range(3)]
+    day_two = [view(v, v % 2 + 2 * ((v + 3) % 5), 24 + v / 10) for v in range(6)]
+    bot = view(9, 0, 1, device=Device(is_bot=True))
+    return [*day_one, *day_two, bot, day_one[0], replace(bot, event_id="no uuid")]
+
+
+def rows(spark: SparkSession, table: tables.Table) -> list[str]:
+    """All rows of a table as sorted text: to compare before and after."""
+    return sorted(map(str, tables.read(spark, table).collect()))
+
+
+def folder(settings: Settings, version: str, name: str) -> list[dict[str, Any]]:
+    fs, path = Hdfs(settings), exports.table(settings.hdfs.root, version, name)
+    [file] = [entry.path for entry in fs.list(path) if entry.name.endswith(".parquet")]
+    found: list[dict[str, Any]] = pq.read_table(io.BytesIO(fs.read(file))).to_pylist()
+    return found
+
+
+def test_from_landed_files_to_an_export(
+    own: Settings, spark: SparkSession, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    landed = first_batch()
+    cut = land(own, "first", {0: landed[:20], 1: landed[20:], 2: []})
+    assert [run(job, "first") for job in JOBS] == [0] * 7
+    facts = {fact["job"]: fact for line in capsys.readouterr().out.splitlines() if (fact := json.loads(line))}
+    assert tuple(facts) == JOBS
+    curated = {name: facts["curate_events"][name] for name in ("landed", "curated", "duplicates", "invalid")}
+    assert curated == {"landed": 27, "curated": 25, "duplicates": 1, "invalid": 1}
+
+    fs, root = Hdfs(own), own.hdfs.root
+    gate = ledger.read(fs, Layout(root, own.kafka.topic), cut)
+    assert gate.published_balanced and gate.total("curated") == 25
+
+    report = exports.read_report(fs, root)
+    assert report is not None
+    assert (report["batch"], report["version"], report["model_version"]) == ("first", "als-first", "als-first")
+    assert (report["sessions"], report["visitors"], report["items"]) == (13, 7, 10)
+    model = report["model"]
+    assert (model["algorithm"], model["n_users"]) == ("als", 5)
+    assert 0 < model["recall_at_10"] <= 1 and 0 < model["baseline_ndcg_at_10"] <= 1
+    assert model["recall_at_10_interval"][0] <= model["recall_at_10"] <= model["recall_at_10_interval"][1]
+
+    recommended = folder(own, "als-first", "for_visitors")
+    assert len(recommended) == report["recommendations"] > 0
+    assert {row["visitor_id"] for row in recommended} == {f"v{n}" for n in range(6)}
+    seen = {(event.anonymous_id, event.item_id) for event in landed}
+    assert not seen & {(row["visitor_id"], row["item_id"]) for row in recommended}
+    items = folder(own, "als-first", "items")
+    assert {"item_id": "/0", "title": "Item 0", "path": "/0"}.items() <= items[0].items() and len(items) == 10
+    assert [row["rank"] for row in folder(own, "als-first", "popular")] == list(range(10))
+    similar = folder(own, "als-first", "similar")
+    assert {(row["item_id"], row["rank"]): row["similar_item_id"] for row in similar}["/0", 0] == "/2"
+
+
+def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
+    own: Settings, spark: SparkSession, run: Run
+) -> None:
+    again = [first_batch()[0], view(0, 7, 48), view(7, 1, 48)]
+    land(own, "second", {0: again, 1: [], 2: []})
+    assert [run(job, "second") for job in JOBS] == [0] * 7
+    [loser] = tables.read_batch(spark, tables.DUPLICATES, 2).collect()
+    assert (loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (1, 0, 0)
+    written = [
+        table
+        for table in vars(tables).values()
+        if isinstance(table, tables.Table) and spark.catalog.tableExists(table.full_name)
+    ]
+    assert len(written) == 11
+    before = {table.name: rows(spark, table) for table in written}
+    assert all(before[name] for name in before)
+    fs, root = Hdfs(own), own.hdfs.root
+    assert exports.read_current(fs, root) == "als-second"
+    old = folder(own, "als-first", "for_visitors")
+    assert [run(job, "first") for job in JOBS] == [0] * 7
+    assert {table.name: rows(spark, table) for table in written} == before
+    # The older batch's rerun has a version of its own, equal to the first one, and does not come into force.
+    assert folder(own, "als-first-2", "for_visitors") == folder(own, "als-first", "for_visitors") == old
+    assert exports.read_current(fs, root) == "als-second"
+
+
+def test_a_batch_without_events_clears_nothing_of_others_and_exports(
+    own: Settings, spark: SparkSession, run: Run
+) -> None:
+    land(own, "empty", {0: [], 1: [], 2: []})
+    assert [run(job, "empty") for job in JOBS] == [0] * 7
+    report = exports.read_report(Hdfs(own), own.hdfs.root)
+    assert report is not None
+    assert (report["batch"], report["sessions"], report["visitors"], report["items"]) == ("empty", 0, 0, 0)
+    assert report["recommendations"] > 0  # of all who are known by now
+    assert tables.read_batch(spark, tables.EVENTS, 1).count() == 25
+
+
+def test_a_lost_record_fails_the_gate(
+    own: Settings, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cut = land(own, "lossy", {0: [view(1, 1, 72), view(1, 2, 72)], 1: [], 2: []})
+    fs, layout = Hdfs(own), Layout(own.hdfs.root, own.kafka.topic)
+    [file] = batches.files(fs, layout, cut)
+    # Its header says two records; another with one takes its place.
+    shorter = shortened(fs.read(file.path))
+    fs.write_atomically(file.path, shorter, overwrite=True)
+    assert run("curate_events", "lossy") == 1
+    assert "partition 0: landed 2 is not curated 1" in capsys.readouterr().err
+    assert not ledger.read(fs, layout, cut).published_balanced
+
+
+def shortened(container: bytes) -> bytes:
+    """The same container with the same header, without its last record."""
+    import fastavro
+
+    from storage.containers import read_metadata
+
+    reader = fastavro.reader(io.BytesIO(container))
+    out = io.BytesIO()
+    metadata = {name: text.decode() for name, text in read_metadata(container).to_metadata().items()}
+    assert reader.writer_schema is not None
+    fastavro.writer(out, reader.writer_schema, list(reader)[:-1], metadata=metadata)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_an_unknown_batch_is_one_line_and_exit_2(run: Run, capsys: pytest.CaptureFixture[str], job: str) -> None:
+    assert run(job, "nowhere") == 2
+    out, err = capsys.readouterr()
+    assert not out and err.startswith(f"{job}: ") and "'nowhere'" in err and err.count("\n") == 1
+
+
+def test_a_job_before_its_predecessor_says_which_one_is_missing(
+    own: Settings, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    land(own, "too-early", {0: [view(1, 1, 96)], 1: [], 2: []})
+    assert run("recommend_items", "too-early") == 2
+    assert "run train_recommender first" in capsys.readouterr().err
+
+
+def test_help_is_a_manual(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        importlib.import_module("processing.jobs.curate_events").main(["--help"])
+    assert "dedup_days" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module("processing.jobs.curate_events").main([])
