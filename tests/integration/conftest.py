@@ -34,6 +34,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # short jobs: less compiling
         "spark.driver.memory": "1g",
+        "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
+        "spark.hadoop.dfs.client.block.write.locateFollowingBlock.retries": "12",
         "spark.sql.catalog.clickstream": "org.apache.iceberg.spark.SparkCatalog",
         "spark.sql.catalog.clickstream.type": "hadoop",
         "spark.sql.catalog.clickstream.warehouse": (folder / "warehouse").as_uri(),
