@@ -66,6 +66,8 @@ class Cluster:
             **settings.to_env(),
             "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "JAVA_HOME": str(jvm.java_home(settings)),
+            # Airflow's processes rename themselves, which must not overwrite the environment by which we know them.
+            "SPT_NOENV": "1",
             "AIRFLOW_HOME": str(settings.home / "airflow"),
             "AIRFLOW_CONN_CLICKSTREAM_SPARK": json.dumps({"conn_type": "spark", "host": settings.spark.master}),
             "SPARK_HOME": str(submit.spark_home()),
