@@ -11,7 +11,6 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from processing import sessions
-from processing.training.als import first
 
 MAX_SESSION_ITEMS = 50  # pairs grow with the square; a session beyond is cut to its first ones
 
@@ -30,14 +29,22 @@ def popular(items: DataFrame, n: int) -> DataFrame:
 def unseen_popular(visitors: DataFrame, ranked: DataFrame, seen: DataFrame, n: int) -> DataFrame:
     """(visitor_id, rank, item_id, score): for each of `visitors` the first `n` of `ranked` that they have not seen.
 
-    `ranked`: what `popular` gives, long enough to leave `n` (n + MAX_SEEN always is).
+    `ranked`: what `popular` gives, long enough to leave `n`.
     """
-    candidates = (
+    in_order = F.sort_array(F.collect_list(F.struct("rank", "item_id", "score")))
+    met = seen.groupBy("visitor_id").agg(F.collect_set("item_id").alias("met"))
+    nothing = F.array().cast("array<string>")
+    # Of the first n + |met| items at least n are not met.
+    candidates = F.slice("ranked", F.lit(1), F.lit(n) + F.size("met"))
+    unmet = F.filter(candidates, lambda one: ~F.array_contains("met", one["item_id"]))
+    return (
         visitors.select("visitor_id")
-        .crossJoin(F.broadcast(ranked.select("item_id", "score")))
-        .join(seen.select("visitor_id", "item_id"), on=["visitor_id", "item_id"], how="left_anti")
+        .join(met, on="visitor_id", how="left")
+        .withColumn("met", F.coalesce("met", nothing))
+        .crossJoin(F.broadcast(ranked.agg(in_order.alias("ranked"))))
+        .select("visitor_id", F.posexplode(F.slice(unmet, 1, n)).alias("rank", "one"))
+        .select("visitor_id", "rank", "one.item_id", "one.score")
     )
-    return first(candidates, n, by="visitor_id", item="item_id").select("visitor_id", "rank", "item_id", "score")
 
 
 def for_visitors(
@@ -47,19 +54,25 @@ def for_visitors(
 
     `learned`: what `als.top` gives, None where nothing could be learned. Scores compare within one source only.
     """
-    columns = ("visitor_id", "rank", "item_id", "score")
+    columns = ("visitor_id", "rank", "item_id", "score", "source")
     if learned is None:
-        return unseen_popular(visitors, ranked, seen, n).select(*columns, F.lit("popular").alias("source"))
-    full = learned.filter(F.col("rank") == n - 1).select("visitor_id")
-    lacking = visitors.select("visitor_id").join(full, on="visitor_id", how="left_anti")
-    unwanted = seen.select("visitor_id", "item_id").unionByName(learned.select("visitor_id", "item_id"))
-    filling = unseen_popular(lacking, ranked, unwanted, n)
-    both = learned.select(*columns, F.lit("als").alias("source")).unionByName(
-        filling.select(*columns, F.lit("popular").alias("source"))
+        return unseen_popular(visitors, ranked, seen, n).withColumn("source", F.lit("popular")).select(*columns)
+    have = learned.groupBy("visitor_id").agg(F.count("*").cast("int").alias("have"))
+    lacking = (
+        visitors.select("visitor_id")
+        .join(have, on="visitor_id", how="left")
+        .withColumn("have", F.coalesce("have", F.lit(0)))
+        .filter(F.col("have") < n)
     )
-    # "als" sorts before "popular".
-    order = Window.partitionBy("visitor_id").orderBy("source", F.col("score").desc(), "item_id")
-    return both.withColumn("rank", F.row_number().over(order) - 1).filter(F.col("rank") < n).select(*columns, "source")
+    unwanted = seen.select("visitor_id", "item_id").unionByName(learned.select("visitor_id", "item_id"))
+    filling = (
+        unseen_popular(lacking, ranked, unwanted, n)
+        .join(lacking, on="visitor_id", how="inner")
+        .withColumn("rank", F.col("rank") + F.col("have"))
+        .filter(F.col("rank") < n)
+        .withColumn("source", F.lit("popular"))
+    )
+    return learned.withColumn("source", F.lit("als")).select(*columns).unionByName(filling.select(*columns))
 
 
 def similar(events: DataFrame, gap: timedelta, n: int) -> DataFrame:
@@ -67,7 +80,7 @@ def similar(events: DataFrame, gap: timedelta, n: int) -> DataFrame:
 
     Cosine of the items' session vectors: sessions with both / sqrt(sessions with the one x with the other).
     """
-    visits = _session_items(events, gap)
+    visits = _session_items(events, gap).persist()  # used three times
     counts = visits.groupBy("item_id").agg(F.count("*").alias("visits"))
     left = visits.select("session_id", "item_id")
     right = visits.select("session_id", F.col("item_id").alias("similar_item_id"))
@@ -80,7 +93,12 @@ def similar(events: DataFrame, gap: timedelta, n: int) -> DataFrame:
     other = counts.select(F.col("item_id").alias("similar_item_id"), F.col("visits").alias("other_visits"))
     scored = pairs.join(counts, on="item_id", how="inner").join(other, on="similar_item_id", how="inner")
     scored = scored.withColumn("score", F.round(F.col("both") / F.sqrt(F.col("visits") * F.col("other_visits")), 6))
-    return first(scored, n, by="item_id", item="similar_item_id").select("item_id", "rank", "similar_item_id", "score")
+    best = Window.partitionBy("item_id").orderBy(F.col("score").desc(), "similar_item_id")
+    return (
+        scored.withColumn("rank", F.row_number().over(best) - 1)
+        .filter(F.col("rank") < n)
+        .select("item_id", "rank", "similar_item_id", "score")
+    )
 
 
 def _session_items(events: DataFrame, gap: timedelta) -> DataFrame:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 WORLD = World(visitors=400, seed=7)
-MARGIN = 1.5  # measured: see test_als_beats_popularity_on_planted_tastes
+# Measured here: recall@10 0.41 against 0.16, nDCG@10 0.36 against 0.14.
+MARGIN = 1.8
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,6 @@ def test_als_beats_popularity_on_planted_tastes(shopped: DataFrame) -> None:
     assert factors is not None
     users = evaluation.lists(factors, train, relevant)
     compared = evaluation.compare(users)
-    print(compared)
     assert compared.n_users > 150
     assert compared.beats_baseline is True
     assert compared.recall.mean and compared.baseline_recall.mean and compared.ndcg.mean and compared.baseline_ndcg.mean
