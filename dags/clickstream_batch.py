@@ -1,7 +1,7 @@
 """One batch, from its cut to the recommendations that the web app shows.
 
-Waits until the ledger's landing gate says that every offset of the batch is accounted for, then runs the Spark jobs in
-order, asserts the publish gate after curating, and exports what was learnt.
+Waits until the ledger's landing gate says that every offset of the batch is accounted for, then runs the Spark jobs,
+asserts the publish gate after curating, and exports what was learnt. Jobs that don't need each other run side by side.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import Param, chain, dag, task
 
-from infra.submit import job_file
+from infra.submit import job_file, pool
 
 DOC = """
 ### One batch of clicks
@@ -29,14 +29,14 @@ Every task can be cleared and run again: the same cut gives the same rows.
 
 
 def spark_job(name: str) -> SparkSubmitOperator:
-    """A job of processing/jobs; one writer per table at a time, by the pool."""
+    """A job of processing/jobs."""
     return SparkSubmitOperator(
         task_id=name,
         name=name,
         application=job_file(name),
         application_args=["--batch", "{{ params.cut }}"],
         conn_id="clickstream_spark",
-        pool="clickstream_tables",
+        pool=pool(name),
     )
 
 
@@ -84,17 +84,13 @@ def clickstream_batch() -> None:
         if not found.published_balanced:
             raise ValueError(f"the publish gate of {cut} does not balance: {found}")
 
-    chain(
-        landed("{{ params.cut }}"),
-        spark_job("curate_events"),
-        published("{{ params.cut }}"),
-        spark_job("build_sessions"),
-        spark_job("build_features"),
-        spark_job("train_recommender"),
-        spark_job("evaluate_recommender"),
-        spark_job("recommend_items"),
-        spark_job("export_recommendations"),
-    )
+    ready = published("{{ params.cut }}")
+    trained = spark_job("train_recommender")
+    export = spark_job("export_recommendations")
+    chain(landed("{{ params.cut }}"), spark_job("curate_events"), ready)
+    chain(ready, spark_job("build_features"), trained)
+    chain(trained, [spark_job("evaluate_recommender"), spark_job("recommend_items")], export)
+    chain(ready, spark_job("build_sessions"), export)
 
 
 clickstream_batch()

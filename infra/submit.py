@@ -12,6 +12,16 @@ _PROJECT = Path(__file__).parents[1]
 _PACKAGES = ("infra", "ingest", "storage", "processing")
 
 
+def jobs() -> list[str]:
+    """Names of all Spark jobs."""
+    return sorted(file.stem for file in (_PROJECT / "processing" / "jobs").glob("[a-z]*.py"))
+
+
+def pool(job: str) -> str:
+    """Airflow's pool of one slot for what only this job writes: a table has one writer at a time, over all DAGs."""
+    return f"clickstream_{job}"
+
+
 def job_file(job: str) -> str:
     """Path of the script that spark-submit runs. Raises ConfigurationError for an unknown job."""
     file = _PROJECT / "processing" / "jobs" / f"{job}.py"

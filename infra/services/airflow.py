@@ -11,17 +11,17 @@ from pathlib import Path
 
 import requests
 
-from infra.services.service import Service, run_once
+from infra import submit
+from infra.services.service import Service, nothing, run_once
 from infra.settings import Settings
 
-TABLES_POOL = "clickstream_tables"
 _PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
 def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
     """api-server, scheduler, dag-processor and triggerer, all after one migration of the database."""
     if not settings.airflow.managed:
-        return [Service("airflow", partial(_problem, settings, "metadatabase"))]
+        return [Service("airflow", partial(_problem, settings, "metadatabase"), finish=partial(_make_pools, settings))]
     airflow = settings.airflow
     executable = str(Path(sys.executable).with_name("airflow"))
     lock, migrated = threading.Lock(), threading.Event()
@@ -46,18 +46,19 @@ def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
             ports.get(name, {}),
             airflow.host,
             prepare=migrate,
-            finish=partial(_finish, settings, name),
+            finish=partial(_make_pools, settings) if name == "api-server" else nothing,
         )
         for name in _PROCESSES
     ]
 
 
-def _finish(settings: Settings, process: str) -> None:
-    """One writer per table at a time: the jobs that write tables share a pool of one slot."""
+def _make_pools(settings: Settings) -> None:
+    """A task whose pool does not exist would wait for ever."""
     from infra.orchestrator import Orchestrator
 
-    if process == "api-server":
-        Orchestrator(settings).ensure_pool(TABLES_POOL, 1)
+    orchestrator = Orchestrator(settings)
+    for job in submit.jobs():
+        orchestrator.ensure_pool(submit.pool(job), 1)
 
 
 _HEALTH = {
