@@ -31,7 +31,7 @@ ALGORITHM = "als"
 def folders(this: Job) -> dict[str, DataFrame]:
     """Name of a folder -> its rows; the first two columns are the order in which a reader wants them."""
     return {
-        "for_visitors": this.read_batch(RECOMMENDATIONS).select("visitor_id", "rank", "item_id", "score"),
+        "for_visitors": this.read_batch(RECOMMENDATIONS).select("visitor_id", "rank", "item_id", "score", "source"),
         "similar": this.read_batch(SIMILAR_ITEMS).select("item_id", "rank", "similar_item_id", "score"),
         "popular": this.read_batch(POPULAR_ITEMS).select("rank", "item_id", "score"),
         "items": this.read_batch(ITEM_FEATURES).select("item_id", "title", "path", "views"),

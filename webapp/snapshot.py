@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from webapp.errors import ExportError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "for_visitors": ("visitor_id", "rank", "item_id", "score"),
+    "for_visitors": ("visitor_id", "rank", "item_id", "score", "source"),
     "similar": ("item_id", "rank", "similar_item_id", "score"),
     "popular": ("rank", "item_id", "score"),
     "items": ("item_id", "title", "path", "views"),
@@ -134,7 +134,7 @@ def build_snapshot(version: str, export: Export) -> Snapshot:
         popular=popular,
         similar=RankedLists(tables["similar"], "item_id", "similar_item_id"),
         for_visitors=RankedLists(tables["for_visitors"], "visitor_id", "item_id"),
-        learnt=RankedLists(_learnt(export.tables["for_visitors"], tables["for_visitors"]), "visitor_id", "item_id"),
+        learnt=RankedLists(_learnt(tables["for_visitors"]), "visitor_id", "item_id"),
         report=export.report,
     )
 
@@ -155,8 +155,6 @@ def _checked(version: str, name: str, table: Any) -> Any:
     return table
 
 
-def _learnt(raw: Any, checked: Any) -> Any:
-    """The rows that a model made; all, where the export doesn't say (in a column `source`)."""
-    if "source" not in raw.column_names:
-        return checked
-    return checked.filter(pc.not_equal(raw["source"].cast(pa.string()), "popular"))
+def _learnt(for_visitors: Any) -> Any:
+    """The rows that a model made; the others only fill a list up."""
+    return for_visitors.filter(pc.not_equal(for_visitors["source"].cast(pa.string()), "popular"))

@@ -102,7 +102,9 @@ def an_export() -> Export:
     ]
     return Export(
         {
-            "for_visitors": pa.table({"visitor_id": ["ann"], "rank": [0], "item_id": [ITEMS[7]], "score": [1.0]}),
+            "for_visitors": pa.table(
+                {"visitor_id": ["ann"], "rank": [0], "item_id": [ITEMS[7]], "score": [1.0], "source": ["als"]}
+            ),
             "similar": pa.table(
                 {
                     "item_id": [item for item, _, _ in similar],

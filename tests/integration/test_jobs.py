@@ -107,6 +107,7 @@ def test_from_landed_files_to_an_export(
     recommended = folder(own, "als-first", "for_visitors")
     assert len(recommended) == report["recommendations"] > 0
     assert {row["visitor_id"] for row in recommended} == {f"v{n}" for n in range(6)}
+    assert {row["source"] for row in recommended} <= {"als", "popular"}
     seen = {(event.anonymous_id, event.item_id) for event in landed}
     assert not seen & {(row["visitor_id"], row["item_id"]) for row in recommended}
     items = folder(own, "als-first", "items")

@@ -27,7 +27,7 @@ def an_export(
     """An export with lists in these orders; `tables` replace whole ones."""
     return Export(
         {
-            "for_visitors": ranked("visitor_id", "item_id", for_visitors or {}),
+            "for_visitors": for_people(for_visitors or {}),
             "similar": ranked("item_id", "similar_item_id", similar or {}),
             "popular": pa.table(
                 {"rank": range(len(popular)), "item_id": pa.array(popular, pa.string()), "score": [1.0] * len(popular)}
@@ -55,6 +55,12 @@ def ranked(key: str, item: str, lists: Mapping[str, Sequence[str]]) -> Any:
     return pa.table(arrays, names=[key, "rank", item, "score"])
 
 
+def for_people(lists: Mapping[str, Sequence[str]], source: str = "als") -> Any:
+    """Lists for visitors, all of one source."""
+    table = ranked("visitor_id", "item_id", lists)
+    return table.append_column("source", pa.array([source] * len(table), pa.string()))
+
+
 def a_snapshot(**lists: Any) -> Snapshot:
     return build_snapshot("v1", an_export(**lists))
 
@@ -77,7 +83,7 @@ def test_lists_come_in_order_of_rank_whatever_the_order_of_rows() -> None:
 
 
 def test_lists_survive_tables_in_several_chunks() -> None:
-    parts = [ranked("visitor_id", "item_id", {f"v{n}": ["/p1", "/p2"]}) for n in range(5)]
+    parts = [for_people({f"v{n}": ["/p1", "/p2"]}) for n in range(5)]
     snapshot = build_snapshot("v1", replaced("for_visitors", pa.concat_tables(parts)))
     assert {visitor: [item for item, _ in snapshot.for_visitors[visitor]] for visitor in snapshot.for_visitors} == {
         f"v{n}": ["/p1", "/p2"] for n in range(5)
@@ -106,9 +112,8 @@ def test_a_null_key_is_refused() -> None:
 
 
 def test_rows_that_only_fill_up_a_list_count_as_not_learnt() -> None:
-    table = ranked("visitor_id", "item_id", {"a": ["/p7"], "b": ["/p8", "/p9"]})
-    made_by = pa.array(["als" if item == "/p8" else "popular" for item in table["item_id"].to_pylist()])
-    snapshot = build_snapshot("v1", replaced("for_visitors", table.append_column("source", made_by)))
+    filled = for_people({"a": ["/p7"], "b": ["/p9"]}, source="popular")
+    snapshot = build_snapshot("v1", replaced("for_visitors", pa.concat_tables([for_people({"b": ["/p8"]}), filled])))
     assert {*snapshot.for_visitors} == {"a", "b"}
     assert dict(snapshot.learnt) == {"b": (("/p8", 1.0),)}
 

@@ -49,11 +49,12 @@ def client(settings: Settings, exports: FakeExports) -> Iterator[FlaskClient]:
 def an_export() -> Export:
     pairs = [("/blog/page-0.html", rank, f"/blog/page-{20 + rank}.html", 1.0) for rank in range(3)]
     own = [
-        (ANN, rank, item, 1.0) for rank, item in enumerate([STRANGE, *(f"/blog/page-{n}.html" for n in range(11, 25))])
+        (ANN, rank, item, 1.0, "als")
+        for rank, item in enumerate([STRANGE, *(f"/blog/page-{n}.html" for n in range(11, 25))])
     ]
     return Export(
         {
-            "for_visitors": table(["visitor_id", "rank", "item_id", "score"], own),
+            "for_visitors": table(["visitor_id", "rank", "item_id", "score", "source"], own),
             "similar": table(["item_id", "rank", "similar_item_id", "score"], pairs),
             "popular": table(["rank", "item_id", "score"], [(n, item, 1.0) for n, item in enumerate(ITEMS)]),
             "items": table(["item_id", "title", "path", "views"], [(item, item, item, 1234) for item in ITEMS]),
