@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv || echo .uv/bin/uv)
 
-.PHONY: demo test check lock clean
+.PHONY: demo test test-faults check lock clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
@@ -11,6 +11,10 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/pytest tests/unit tests/integration tests/e2e $(ARGS)
+
+# kill -9 in the midst of everything; takes its time.
+test-faults: .venv/ready
+	$(BIN)/pytest tests/faults $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -255,10 +255,12 @@ class Settings(BaseSettings):
         environment = {f"{PREFIX}HOME": str(self.home)}
         if self.java_home:
             environment[f"{PREFIX}JAVA_HOME"] = str(self.java_home)
-        for section, default in Settings(home=self.home):
-            if isinstance(default, _Section):
-                for field, value in getattr(self, section):
-                    if value != getattr(default, field):
+        for section, values in self:
+            if isinstance(values, _Section):
+                # What was set, be it to its default: a file in the home might say otherwise.
+                for field in sorted(values.model_fields_set):
+                    value = getattr(values, field)
+                    if value is not None:
                         name = f"{PREFIX}{section}__{field}".upper()
                         environment[name] = json.dumps(value) if isinstance(value, dict | list) else str(value)
         return environment

@@ -46,7 +46,7 @@ def replay(file: Path | None, format_: Format | None, batch_size: int, as_json: 
         outcome = source.replay(
             client, lines, file.name, format_, batch_size=batch_size, progress=lambda _: advance(raw.tell())
         )
-    return _report(outcome, as_json)
+    return _report(outcome.facts(), outcome, as_json)
 
 
 @click.command()
@@ -70,7 +70,7 @@ def simulate(visitors: int, seed: int, days: int, out: Path | None, as_json: boo
         outcome = sender.replay(
             client, lines, world.run, "jsonl", batch_size=1000, progress=lambda so_far: advance(so_far.lines)
         )
-    return _report(outcome, as_json) | {"run": world.run}
+    return _report({"run": world.run} | outcome.facts(), outcome, as_json)
 
 
 @click.command()
@@ -117,12 +117,11 @@ def _progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda position: progress.update(task, completed=position)
 
 
-def _report(outcome: Outcome, as_json: bool) -> dict[str, Any]:
+def _report(facts: dict[str, Any], outcome: Outcome, as_json: bool) -> dict[str, Any]:
     """Prints and returns the account of all lines."""
     from rich.console import Console
     from rich.table import Table
 
-    facts = outcome.facts()
     if as_json:
         click.echo(json.dumps(facts))
         return facts

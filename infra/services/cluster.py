@@ -86,7 +86,9 @@ class Cluster:
         with self._exclusive():
             known = self.supervisor.states()
             services = self.services()
-            if not known:
+            if known:
+                self._check_unchanged()
+            else:
                 end(orphans(self.settings))
             running = {name for name, info in known.items() if info["statename"] in ("RUNNING", "STARTING")}
             self._check_machine([s for s in services if s.managed and s.name not in running])
@@ -170,6 +172,17 @@ class Cluster:
     def log(self, service: str) -> Path:
         """The file to which a service's output goes."""
         return self.settings.home / "logs" / f"{service}.log"
+
+    def _check_unchanged(self) -> None:
+        """What runs keeps the settings that it was started with: others would hold for a part of the servers only."""
+        began, now = self.supervisor.environment(), self.settings.to_env()
+        changed = [
+            f"{name} has changed since the servers of {self.settings.home} were started: run `clickstream down` first"
+            for name in sorted({*began, *now})
+            if name.startswith(PREFIX) and "__" in name and began.get(name) != now.get(name)
+        ]
+        if changed:
+            raise ConfigurationError(changed)
 
     def _check_machine(self, services: list[Service]) -> None:
         self.settings.home.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,13 @@ class Supervisor:
             return {}
         return {info["name"]: info for info in self._call("getAllProcessInfo")}
 
+    def environment(self) -> dict[str, str]:
+        """What supervisord was started with, and so all that it starts. Raises ServiceError where none runs."""
+        try:
+            return psutil.Process(self._call("getPID")).environ()
+        except (OSError, xmlrpc.client.Error, psutil.Error) as error:
+            raise ServiceError("supervisord", f"does not tell its environment: {error!r}") from error
+
     def start(self, name: str) -> None:
         """Starts a program that isn't running."""
         try:

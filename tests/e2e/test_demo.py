@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_replaying_the_same_file_adds_no_row(facts: dict[str, Any], whole: Setti
     assert done.returncode == 0, done.stderr[-3000:]
     again = json.loads(run(whole, "report", "--batch", cut, "--json"))
     assert (again["curated"], again["duplicates"]) == (0, facts["accepted"])
+
+
+def test_simulated_shoppers_pass_through_kafka_as_tail_shows(facts: dict[str, Any], whole: Settings) -> None:
+    simulated = json.loads(run(whole, "simulate", "--visitors", "5", "--seed", "11", "--json"))
+    assert simulated["accepted"] == simulated["lines"] > 50
+    shown = run(whole, "tail", "--from-beginning", "--no-follow", "--json").splitlines()
+    sources = Counter(json.loads(line)["value"]["source"]["run"] for line in shown)
+    assert sources[simulated["run"]] == simulated["accepted"]
+    assert sources["access.log.gz"] >= facts["accepted"]
 
 
 def landed_when_complete(settings: Settings, cut: str) -> None:

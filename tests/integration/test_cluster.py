@@ -48,6 +48,12 @@ def test_an_unknown_service_is_told_with_those_that_there_are(own: Settings) -> 
         Cluster(own, only=["zookeeper"]).up(silent)
 
 
+def test_a_change_of_settings_is_refused_while_servers_run_with_the_old_ones(cluster_settings: Settings) -> None:
+    spark = cluster_settings.spark.model_copy(update={"master": "local[1]"})
+    with pytest.raises(ConfigurationError, match="CLICKSTREAM_SPARK__MASTER has changed"):
+        Cluster(cluster_settings.model_copy(update={"spark": spark}), only=["kafka"]).up(silent)
+
+
 def test_after_kill_9_of_everything_up_finds_the_data_and_ends_what_was_left(own: Settings) -> None:
     cluster = Cluster(own, only=["kafka", "collector"])  # the collector renames its process
     cluster.up(silent)

@@ -61,6 +61,20 @@ def test_settings_survive_the_environment_of_a_child(tmp_path: Path, monkeypatch
     assert Settings.from_env().model_dump() == settings.model_dump()
 
 
+def test_a_default_that_was_asked_for_beats_the_file_of_the_home_in_a_child_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clickstream.toml").write_text('[spark]\nmaster = "yarn"\n')
+    monkeypatch.setenv("CLICKSTREAM_HOME", str(tmp_path))
+    monkeypatch.setenv("CLICKSTREAM_SPARK__MASTER", "local[2]")
+    environment = Settings.from_env().to_env()
+    monkeypatch.delenv("CLICKSTREAM_SPARK__MASTER")
+    assert Settings.from_env().spark.master == "yarn"
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_env().spark.master == "local[2]"
+
+
 def test_a_server_is_managed_unless_its_address_is_set() -> None:
     own = Settings()
     assert own.kafka.managed and own.hdfs.managed and own.airflow.managed

@@ -1,0 +1,109 @@
+"""The main job, killed with kill -9 in all its processes at some moment: run again, it continues and loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra import topics
+from infra.demo import DAG
+from infra.errors import ClickstreamError
+from infra.services.cluster import Cluster
+from infra.services.supervision import orphans
+from infra.settings import Settings
+from storage import batches, ledger
+from storage.hdfs import Hdfs
+from storage.layout import Layout
+from tests.conftest import free_ports
+
+COMMAND = Path(sys.executable).with_name("clickstream")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    settings = Settings(home=tmp_path / "home", **free_ports())
+    yield settings
+    Cluster(settings).down()
+
+
+def events_arrive(settings: Settings) -> bool:
+    """Some of the events are in Kafka, and some are not."""
+    return sum(topics.end_offsets(settings, settings.kafka.topic).values()) > 0
+
+
+def at_work(job: str) -> Callable[[Settings], bool]:
+    """The job's driver runs, and its JVM below spark-submit."""
+    return lambda settings: any(f"{job}.py" in " ".join(process.cmdline()) for process in orphans(settings))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [events_arrive, at_work("curate_events"), at_work("recommend_items")],
+    ids=["replay", "curate_events", "recommend_items"],
+)
+def test_a_demo_that_was_killed_and_run_again_balances(own: Settings, moment: Callable[[Settings], bool]) -> None:
+    first = demo(own)
+    wait_for(lambda: moment(own), first)
+    kill_9_everything(own, first)
+
+    again = demo(own, "--json", str(own.home / "facts.json"))
+    assert again.wait(900) == 0, (own.home / "demo.log").read_text()[-3000:]
+
+    facts: dict[str, Any] = json.loads((own.home / "facts.json").read_text())
+    assert facts["dag_runs"] == [{"dag_id": DAG, "state": "success"}]
+    cluster = Cluster(own, only=["kafka", "namenode", "datanode"])
+    cluster.up(lambda service, state: None)
+    counted = ledgers(own)
+    assert all(one.landed_complete and one.published_balanced for one in counted.values()), counted
+    landed = sum(one.total("landed") for one in counted.values())
+    assert landed == sum(topics.end_offsets(own, own.kafka.topic).values())
+    # Each accepted line once, over all batches; what both runs sent is a duplicate in the later one.
+    assert sum(one.total("curated") for one in counted.values()) == facts["accepted"]
+
+
+def demo(settings: Settings, *options: str) -> subprocess.Popen[bytes]:
+    settings.home.mkdir(exist_ok=True)
+    environment = {**os.environ, **settings.to_env()}
+    with (settings.home / "demo.log").open("ab") as log:
+        return subprocess.Popen([COMMAND, "demo", "--exit", *options], env=environment, stdout=log, stderr=log)
+
+
+def wait_for(reached: Callable[[], bool], running: subprocess.Popen[bytes], patience: float = 600.0) -> None:
+    """Until `reached`; what is not up yet is not there yet."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            if reached():
+                return
+        except (ClickstreamError, psutil.Error):
+            pass
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def kill_9_everything(settings: Settings, running: subprocess.Popen[bytes]) -> None:
+    """The command, the supervisor, the servers, and the Spark jobs below them."""
+    supervisor = psutil.Process(int((settings.home / "run" / "supervisord.pid").read_text()))
+    running.kill()
+    supervisor.kill()
+    running.wait()
+    left = orphans(settings)
+    assert len(left) >= 8
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=10)
+
+
+def ledgers(settings: Settings) -> dict[str, Any]:
+    """Name of each batch -> its two gates."""
+    fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
+    return {cut.name: ledger.read(fs, layout, cut) for cut in batches.all(fs, layout)}
