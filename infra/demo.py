@@ -178,7 +178,9 @@ def live_states(console: Console, kind: str) -> Iterator[dict[str, str]]:
     """A table of states that redraws itself while the block runs."""
     states: dict[str, str] = {}
 
-    def table() -> Table:
+    def table() -> Table | str:
+        if not states:
+            return ""
         shown = Table(kind, "state", box=None)
         for name, state in states.items():
             shown.add_row(name, f"[green]{state}" if state in ("healthy", "success") else state)

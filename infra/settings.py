@@ -274,4 +274,6 @@ def _describe(error: ErrorDetails, file: Path) -> str:
     """One line that names the setting as the environment spells it."""
     name = PREFIX + "__".join(str(part).upper() for part in error["loc"])
     where = "" if name in os.environ else f" (or {'.'.join(map(str, error['loc']))} in {file})"
+    if error["type"] == "extra_forbidden":
+        return f"{name}{where}: no such setting"
     return f"{name}{where}: {error['msg']}, not {error['input']!r}"
