@@ -87,8 +87,8 @@ def unwrap_form(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
 
     Told by its first bytes: `data=` or another name, or a multipart form's boundary.
     """
-    if raw.startswith(b"--"):
-        return _unwrap_multipart(raw)
+    if raw.lstrip(b"\r\n").startswith(b"--"):
+        return _unwrap_multipart(raw.lstrip(b"\r\n"))
     if not _FORM.match(raw):
         return raw, {}
     fields = dict(parse_qsl(raw.decode(errors="replace"), keep_blank_values=True))

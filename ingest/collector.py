@@ -8,6 +8,7 @@ GET  /health, /metrics      whether events are taken, and numbers for Prometheus
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -205,7 +206,7 @@ class Door:
 
     def data_prefix(self, limit: int) -> bytes:
         """The same, cut a byte after the limit; the rest is read and forgotten, so that the client can end."""
-        request.max_content_length = None
+        request.max_content_length = sys.maxsize  # None would be the setting
         raw: bytes = request.stream.read(limit + 1)
         for _ in range(MAX_DRAINED_CHUNKS):
             if not request.stream.read(DRAIN_BYTES):

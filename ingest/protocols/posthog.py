@@ -4,7 +4,7 @@
 | -------------------------------------------- | --------------------------------------------------------------- |
 | $pageview, $screen                           | `page_view`                                                     |
 | $autocapture of a click                      | `click`                                                         |
-| $identify, $set, $groupidentify, $create_alias | `identify`; $set …, alias, $anon_distinct_id stay properties  |
+| $identify, $set, $groupidentify, $create_alias | `identify`; the alias is user_id, the id before it previousId |
 | the names of ingest/commerce.py              | as there                                                        |
 | all others                                   | `custom`                                                        |
 
@@ -49,6 +49,7 @@ _TYPES = {
     "$create_alias": "identify",
 }
 _PAGE = {"$current_url": "url", "$referrer": "referrer", "title": "title"}
+_NO_REFERRER = "$direct"
 _EVENT = ("event", "properties", "distinct_id", "timestamp", "uuid", "messageId")
 _FEATURE = "$feature/"
 
@@ -60,13 +61,18 @@ def read(message: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
         raise InvalidEvent("event", "is missing" if name in (None, "") else "is no string")
     properties = dict(values.mapping(message.get("properties"), "properties"))
     common = _common(message, properties, context)
+    left = {
+        key if key.startswith("$") else f"message.{key}": value
+        for key, value in values.rest(message, _EVENT, "").items()
+    }
     if name in _TYPES:
         events: list[dict[str, Any]] = [{"event_type": _TYPES[name], "properties": properties}]
     elif name == "$autocapture" and properties.get("$event_type") == "click":
         events = [{"event_type": "click", "properties": properties}]
     else:
-        events = commerce.read(name, properties)
-    left = values.rest(message, _EVENT, "message.")
+        own = {key: value for key, value in properties.items() if not key.startswith("$")}
+        events = commerce.read(name, own)
+        left |= {key: value for key, value in properties.items() if key.startswith("$")}
     return [
         common | event | {"event_name": name, "properties": values.join(event["properties"], left)} for event in events
     ]
@@ -75,8 +81,15 @@ def read(message: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
 def _common(message: Mapping[str, Any], properties: dict[str, Any], context: Context) -> dict[str, Any]:
     """Fields of all events of the message; moves what has a field out of the properties."""
     anonymous_id, user_id = _ids(message, properties)
+    if message["event"] == "$create_alias" and values.loose_text(properties.get("alias")):
+        properties["previousId"] = anonymous_id or user_id
+        anonymous_id, user_id = None, properties.pop("alias")
     occurred_at = values.millis(message.get("timestamp"), "timestamp")
-    page = {field: properties.pop(name) for name, field in _PAGE.items() if isinstance(properties.get(name), str)}
+    page = {
+        field: properties.pop(name)
+        for name, field in _PAGE.items()
+        if isinstance(properties.get(name), str) and properties[name] != _NO_REFERRER
+    }
     if "url" not in page and isinstance(properties.get("$pathname"), str):
         page["path"] = properties.pop("$pathname")
     ip = values.ip(properties.get("$ip"))
@@ -107,7 +120,7 @@ def _ids(message: Mapping[str, Any], properties: dict[str, Any]) -> tuple[str | 
     distinct_id = values.text(message.get("distinct_id"), "distinct_id") or own
     if own is not None and own != distinct_id:
         properties["distinct_id"] = own
-    device = values.loose_text(properties.get("$device_id")) or values.loose_text(properties.get("$anon_distinct_id"))
+    device = _pop_text(properties, "$device_id") or _pop_text(properties, "$anon_distinct_id")
     if distinct_id is None:
         return device, None
     if distinct_id == device or properties.get("$process_person_profile") is False:

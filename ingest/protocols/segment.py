@@ -4,7 +4,7 @@
 | ------------------------------------ | -------------------------------------------------------------------------- |
 | type page, screen                    | page_view; `name` is event_name, properties.url … the page                 |
 | type track                           | by `event`, see ingest/commerce.py                                         |
-| type identify, group, alias          | identify; traits are properties, and so are groupId and previousId         |
+| type identify, group, alias          | identify; traits, groupId and previousId are properties                    |
 | messageId, anonymousId, userId       | message_id, anonymous_id, user_id                                          |
 | originalTimestamp, else timestamp    | occurred_at, corrected by sentAt (the message's, else the batch's)         |
 | context.page, .userAgent, .ip        | page, user_agent, ip                                                       |
@@ -68,11 +68,11 @@ def read(message: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
         events = [fields | {"event_name": name} for fields in commerce.read(name, properties)]
     elif kind in ("page", "screen"):
         properties = values.mapping(message.get("properties"), "properties")
-        own = {key: value for key, value in properties.items() if key not in _PAGE or page.get(key) != value}
+        own = {key: value for key, value in properties.items() if not _is_page(key, value, page)}
         name = values.text(message.get("name"), "name")
         events = [{"event_type": "page_view", "event_name": name, "properties": own}]
     else:
-        traits = values.mapping(message.get("traits"), "traits")
+        traits = values.mapping(_traits(message, about), "traits")
         properties = values.join(traits, values.mapping(message.get("properties"), "properties"))
         events = [
             {"event_type": "identify", "event_name": None if kind == "identify" else kind, "properties": properties}
@@ -111,17 +111,25 @@ def _page(message: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[dict[st
     page: dict[str, Any] = {}
     for name in _PAGE:
         for source in (own, given):
-            if name not in page and isinstance(source, Mapping) and isinstance(source.get(name), str) and source[name]:
-                page[name] = source[name]
-    used = {name for name in _PAGE if page.get(name) == given.get(name)}
-    url = page.get("url", "")
+            given_here = source.get(name) if isinstance(source, Mapping) else None
+            if name not in page and isinstance(given_here, str) and given_here not in ("", "$direct"):
+                page[name] = given_here
     if "url" not in page and isinstance(given.get("path"), str):
         page["path"] = given["path"]
-    # The path and the query are in the URL.
-    used |= {
-        name for name in ("path", "search") if isinstance(given.get(name), str) and given[name] in (url or given[name])
-    }
-    return page, values.rest(given, used, "context.page.")
+    left = {name: value for name, value in given.items() if not _is_page(name, value, page)}
+    return page, values.rest(left, (), "context.page.")
+
+
+def _is_page(name: str, value: object, page: Mapping[str, str]) -> bool:
+    """Whether the page says it already: path and query are in its URL."""
+    if name in ("path", "search"):
+        return isinstance(value, str) and value in (page.get("url") or page.get("path", ""))
+    return name in _PAGE and page.get(name) == value
+
+
+def _traits(message: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
+    """RudderStack's trackers for browsers put those of identify into the context."""
+    return about.get("traits") if message["type"] == "identify" and not message.get("traits") else message.get("traits")
 
 
 def _campaign(about: Mapping[str, Any]) -> dict[str, str]:
@@ -147,13 +155,17 @@ def _consent(about: Mapping[str, Any]) -> dict[str, bool]:
 
 def _left(message: Mapping[str, Any], about: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """What has no field of its own."""
-    left = values.rest(about, _CONTEXT, "context.")
+    used = (*_CONTEXT, "traits") if kind == "identify" and not message.get("traits") else _CONTEXT
+    left = values.rest(about, used, "context.")
     for name in ("consent", "consentManagement", "library"):
         more = values.mapping(about.get(name), f"context.{name}")
-        used = ("categoryPreferences", "allowedConsentIds", "deniedConsentIds", "name", "version")
-        left |= values.rest(more, used, f"context.{name}.")
-    for name, read in (("userAgent", values.loose_text), ("ip", values.ip), ("sessionId", values.loose_text)):
-        if read(about.get(name)) is None:
+        read = ("categoryPreferences", "allowedConsentIds", "deniedConsentIds", "name", "version")
+        left |= values.rest(more, read, f"context.{name}.")
+    preferences = values.mapping(about.get("consent"), "").get("categoryPreferences")
+    given = [name for name, value in values.mapping(preferences, "").items() if isinstance(value, bool)]
+    left |= values.rest(values.mapping(preferences, ""), given, "context.consent.")
+    for name, convert in (("userAgent", values.loose_text), ("ip", values.ip), ("sessionId", values.loose_text)):
+        if convert(about.get(name)) is None:
             left |= values.rest({name: about.get(name)}, (), "context.")
     texts = [name for name, value in values.mapping(about.get("campaign"), "").items() if values.loose_text(value)]
     left |= values.rest(values.mapping(about.get("campaign"), ""), texts, "context.campaign.")
