@@ -99,10 +99,11 @@ def _unwrap_multipart(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
     boundary = raw.partition(b"\r\n")[0].removeprefix(b"--").decode(errors="replace")
     try:
         parser = FormDataParser(silent=False)
-        _, form, _ = parser.parse(BytesIO(raw), "multipart/form-data", len(raw), {"boundary": boundary})
+        _, form, files = parser.parse(BytesIO(raw), "multipart/form-data", len(raw), {"boundary": boundary})
     except ValueError:
         raise InvalidEvent("body", "is a broken form") from None
-    fields = form.to_dict()
+    blobs = {name: file.read().decode(errors="replace") for name, file in files.items()}
+    fields = {**form.to_dict(), **blobs}
     return fields.pop("data", "").encode(), fields
 
 
