@@ -97,9 +97,14 @@ def npm() -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(npm: Path) -> Iterator[str]:
+def ports() -> dict[str, dict[str, int]]:
+    return free_ports()
+
+
+@pytest.fixture(scope="module")
+def site(npm: Path, ports: dict[str, dict[str, int]]) -> Iterator[str]:
     """The address of a shop's pages with each tracker."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Site, directory=str(npm / "site")))
+    server = ThreadingHTTPServer(("127.0.0.1", ports["webapp"]["port"]), partial(Site, directory=str(npm / "site")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -107,13 +112,15 @@ def site(npm: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def own(cluster_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A topic, a collector's port and a spool of its own; pages of this machine are allowed."""
+def own(
+    cluster_settings: Settings, ports: dict[str, dict[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    """A topic, a collector's port and a spool of its own; the shop's pages are allowed, no others."""
     corner = own_topics(cluster_settings)
     collector = {
-        "port": free_ports()["collector"]["port"],
+        "port": ports["collector"]["port"],
         "write_keys": {"shop": KEY},
-        "allowed_origins": ["*"],
+        "allowed_origins": [f"http://127.0.0.1:{ports['webapp']['port']}"],
         "max_body_bytes": 100_000,
     }
     return corner.model_copy(
@@ -204,6 +211,20 @@ def test_beacons_of_a_page_that_is_left(browser: Browser, site: str, collector: 
     assert {step: len(events) for step, events in got.items()} == {one["step"]: 1 for one in sent}
     for [event] in got.values():
         assert (event["user_id"], event["page"]["url"], event["source"]["protocol"]) == ("user-42", url, "native")
+
+
+def test_a_page_of_another_origin_is_not_allowed(browser: Browser, site: str, collector: str) -> None:
+    """By its other name, the same page is another origin: the browser itself refuses the answer."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{site.replace('127.0.0.1', 'localhost')}/lamps.html")
+        fetch = (
+            f"fetch('{collector}/v1/t', {{method: 'POST', credentials: 'include', headers: {{authorization: 'x'}}}})"
+        )
+        refused = page.evaluate(f"{fetch}.then(() => 'answered', (error) => error.message)")
+        page.goto(f"{site}/lamps.html")
+        answered = page.evaluate(f"{fetch}.then((answer) => answer.status, (error) => error.message)")
+    assert (refused, answered) == ("Failed to fetch", 400)  # its body is empty
 
 
 def test_an_oversized_snowplow_request_is_taken_as_far_as_it_goes(collector: str, own: Settings) -> None:
