@@ -104,9 +104,8 @@ def read(given: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
     else:
         events = [_plain(kind, params)]
     common = _common(params, attached, context)
-    left: dict[str, Any] = {
-        f"snowplow.{name}": value for name, value in params.items() if name not in _used(kind, params)
-    }
+    used = _used(kind, params)
+    left: dict[str, Any] = {f"snowplow.{name}": value for name, value in params.items() if name not in used}
     others = [one for one in attached if not one.get("used")]
     if others:
         left["snowplow.contexts"] = others

@@ -16,23 +16,32 @@ from ingest.protocols.native import parse_time
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT32 = 2**31 - 1
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event."""
+    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event.
+
+    Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD: UTF-8 has none.
+    """
     try:
-        return _decoder.decode(text)
+        value = _decoder.decode(text)
+        if _SURROGATE.search(text):
+            whole = json.dumps(value, ensure_ascii=False)
+            value = json.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return value
 
 
 def parse_first(text: str, start: int) -> tuple[Any, int]:
     """The value that begins there, and where it ends. Raises ValueError."""
     try:
-        return _decoder.raw_decode(text, start)
+        _, end = _decoder.raw_decode(text, start)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return parse_json(text[start:end]), end
 
 
 def _no_constant(name: str) -> NoReturn:

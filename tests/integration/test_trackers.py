@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -165,6 +167,20 @@ def test_a_python_tracker(client: str, collector: str, own: Settings) -> None:
     assert not any(event["device"]["is_bot"] for events in got.values() for event in events)
 
 
+@pytest.mark.parametrize("client", ["segment", "rudder", "posthog", "snowplow"])
+def test_what_a_tracker_sends_again_is_the_same_events(client: str, collector: str, own: Settings) -> None:
+    """The answer to its first request is lost on the way, as if the collector couldn't tell: 503."""
+    with _forgetful(collector) as proxy:
+        sent = _driven([sys.executable, str(CLIENTS / "python_clients.py"), client, proxy.address, KEY])
+    assert proxy.lost == 1 < proxy.answered
+    steps = {one["id"] for one in sent}
+    seen = [one.value for one in tail(own, own.kafka.topic, from_beginning=True, follow=False)]
+    mine = [(event["message_id"], event["event_id"]) for event in seen if event["message_id"] in steps]
+    assert {message for message, _ in mine} == steps
+    doubled = {event: count for event, count in Counter(event for _, event in mine).items() if count > 1}
+    assert doubled and set(doubled.values()) == {2}, "those of the first request came twice, under their ids"
+
+
 @pytest.mark.parametrize("driver", ["segment_node", "rudder_node", "snowplow_node", "snowplow_node get"])
 def test_a_node_tracker(driver: str, npm: Path, collector: str, own: Settings) -> None:
     name, *how = driver.split()
@@ -258,6 +274,42 @@ def test_a_pixel_is_an_image_to_a_browser(browser: Browser, site: str, collector
     sent = _browsed(browser, f"{site}/lamps.html", show)
     [event] = _events(own, sent)["pixel"]
     assert (event["event_type"], event["item_id"], event["page"]["url"]) == ("impression", "lamp-1", f"{site}/")
+
+
+class Proxy:
+    """Hands each POST to the collector; of the first it forgets the answer and says 503."""
+
+    def __init__(self, collector: str) -> None:
+        proxy = self
+        self.answered = self.lost = 0
+
+        class Handler(Site):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name: value for name, value in self.headers.items() if name != "Host"}
+                answer = requests.post(collector + self.path, data=body, headers=headers, timeout=30)
+                first = not proxy.answered
+                proxy.answered += 1
+                proxy.lost += first and answer.ok
+                self.send_response(503 if first else answer.status_code)
+                self.send_header("Retry-After", "1")
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@contextmanager
+def _forgetful(collector: str) -> Iterator[Proxy]:
+    proxy = Proxy(collector)
+    threading.Thread(target=proxy.server.serve_forever, daemon=True).start()
+    yield proxy
+    proxy.server.shutdown()
+    proxy.server.server_close()
 
 
 def _run(command: list[str], **where: Any) -> str:

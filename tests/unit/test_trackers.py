@@ -264,6 +264,14 @@ def test_a_large_body_of_others_is_a_413_also_after_gunzip(client: FlaskClient, 
     assert publisher.records == []
 
 
+def test_half_of_an_emoji_is_no_reason_to_refuse(client: FlaskClient, publisher: FakePublisher) -> None:
+    """A script that cuts a title by length makes one, and JSON.stringify sends it."""
+    body = json.dumps({"batch": [TRACK | {"event": "\ud83d", "properties": {"\udc00": "a\ud83d\ude00", "n": 1}}]})
+    assert client.post("/v1/batch", data=body, headers=BASIC).status_code == 200
+    [event] = events(publisher)
+    assert (event.event_name, event.properties) == ("\ufffd", {"\ufffd": '"a\U0001f600"', "n": "1"})
+
+
 # --- Snowplow
 
 
