@@ -12,7 +12,7 @@ from ingest.commerce import MAX_PRODUCTS
 from ingest.errors import InvalidEvent
 from ingest.intake import Intake, record
 from ingest.protocols import Context, pixel, posthog, segment, snowplow, values
-from ingest.rejected import Reject
+from ingest.rejected import MAX_PAYLOAD, REDACTED, Reject, redact_line
 
 _DATA = re.compile(r'"data"\s*:\s*\[')
 _AID = re.compile(r'"aid"\s*:\s*"([^"\\]*)"')
@@ -109,3 +109,8 @@ def app_id(text: str) -> str | None:
     """The app id in the text of an event that was cut."""
     found = _AID.search(text)
     return found[1] if found else None
+
+
+def without_secrets(text: str) -> str:
+    """The text of cut events, as much as is kept of it, without addresses and app ids, which are keys."""
+    return redact_line(_AID.sub(f'"aid":"{REDACTED}"', text[: MAX_PAYLOAD + 1]))

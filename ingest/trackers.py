@@ -94,18 +94,15 @@ class Trackers:
         """Never 413: what is too large is taken as far as it goes, since the tracker would send it again for ever."""
         context = self._context(foreign.SNOWPLOW)
         limit = self._collector.max_body_bytes
-        raw, whole = body.inflate_prefix(self._door.data_prefix(limit), limit)
-        rest = ""
-        if whole:
-            try:
-                given = foreign.read_object(raw).get("data")
-                if not isinstance(given, list):
-                    raise InvalidEvent("data", "is missing" if given is None else "is no array")
-            except InvalidEvent as error:
-                self._door.keep_malformed(error, raw, context)
-                raise
-        else:
-            given, rest = foreign.read_cut(raw)
+        raw = self._door.data_prefix(limit)
+        try:
+            raw, whole = body.inflate_prefix(raw, limit)
+            given, rest = (foreign.read_object(raw).get("data"), "") if whole else foreign.read_cut(raw)
+            if not isinstance(given, list):
+                raise InvalidEvent("data", "is missing" if given is None else "is no array")
+        except InvalidEvent as error:
+            self._door.keep_malformed(error, raw, context)
+            raise
         cut = [Reject(len(given), "body", f"is larger than {limit} bytes", rest)] if rest else []
         self._take_by_app(_numbered(given), context, cut)
         return Response("ok", content_type="text/plain")
@@ -165,6 +162,7 @@ class Trackers:
         unknown = Intake()
         if cut and not messages and not context.write_key:
             context = replace(context, write_key=self._resolve(foreign.app_id(str(cut[0].payload))) or "")
+        cut = [replace(reject, payload=foreign.without_secrets(str(reject.payload))) for reject in cut]
         for message in messages:
             payload = message.payload if isinstance(message.payload, Mapping) else {}
             name = context.write_key or self._resolve(payload.get("aid"))
