@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from werkzeug.formparser import FormDataParser
 
 from ingest.errors import BodyTooLarge, InvalidEvent
 
+_FORM = re.compile(rb"(?:data|write_key)=")
 _GZIP = b"\x1f\x8b"
 
 
@@ -59,6 +65,46 @@ def decompress(raw: bytes, limit: int) -> bytes:
     if len(raw) > limit:
         raise BodyTooLarge(limit)
     return raw
+
+
+def inflate_prefix(raw: bytes, limit: int) -> tuple[bytes, bool]:
+    """At most `limit` bytes of the body without its gzip, and whether they are all of it. Raises InvalidEvent."""
+    try:
+        if len(raw) <= limit:
+            return decompress(raw, limit), True
+    except BodyTooLarge:
+        pass
+    if not raw.startswith(_GZIP):
+        return raw[:limit], False
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(raw, limit), False
+    except zlib.error as error:
+        raise InvalidEvent("body", "is broken gzip") from error
+
+
+def unwrap_form(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
+    """What a form's field `data` holds, and the other fields; a body that is no such form as it is.
+
+    Told by its first bytes: `data=` or another name, or a multipart form's boundary.
+    """
+    if raw.lstrip(b"\r\n").startswith(b"--"):
+        return _unwrap_multipart(raw.lstrip(b"\r\n"))
+    if not _FORM.match(raw):
+        return raw, {}
+    fields = dict(parse_qsl(raw.decode(errors="replace"), keep_blank_values=True))
+    return fields.pop("data", "").encode(), fields
+
+
+def _unwrap_multipart(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
+    boundary = raw.partition(b"\r\n")[0].removeprefix(b"--").decode(errors="replace")
+    try:
+        parser = FormDataParser(silent=False)
+        _, form, files = parser.parse(BytesIO(raw), "multipart/form-data", len(raw), {"boundary": boundary})
+    except ValueError:
+        raise InvalidEvent("body", "is a broken form") from None
+    blobs = {name: file.read().decode(errors="replace") for name, file in files.items()}
+    fields = {**form.to_dict(), **blobs}
+    return fields.pop("data", "").encode(), fields
 
 
 def split_lines(raw: bytes) -> list[str]:

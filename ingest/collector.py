@@ -2,16 +2,16 @@
 
 POST /collect               JSON object, array or {"batch": […], "sent_at", "write_key"}, or a message a line (NDJSON)
 POST /collect/access-log    raw lines; ?source=<file>&first_line=<n> (also for NDJSON) give replays their ids
+POST /v1/…, /batch/ …       others' trackers, see ingest/trackers.py
 GET  /health, /metrics      whether events are taken, and numbers for Prometheus
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
@@ -19,8 +19,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from infra.settings import Settings
-from ingest import body, intake, rejected
-from ingest.errors import BodyTooLarge, InvalidEvent, PublishError
+from ingest import body, cors, intake, rejected, trackers
+from ingest.errors import BodyTooLarge, InvalidEvent, PublishError, Unauthorized
 from ingest.identity import resolve_write_key
 from ingest.intake import Intake
 from ingest.metrics import CollectorMetrics
@@ -28,14 +28,10 @@ from ingest.protocols import Context, native
 from ingest.publisher import Publisher
 from ingest.spool import Record
 
-MAX_ERRORS = 100  # listed in an answer; the counts are of all
 RETRY_AFTER_SECONDS = 2
+DRAIN_BYTES, MAX_DRAINED_CHUNKS = 1 << 20, 256
 _LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _log = structlog.get_logger()
-
-
-class Unauthorized(Exception):  # noqa: N818
-    """No write key, or none that we know: HTTP 401."""
 
 
 def now_millis() -> int:
@@ -47,9 +43,11 @@ def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] 
     app = Flask("ingest.collector", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.collector.max_body_bytes
     metrics = CollectorMetrics(publisher.state)
-    door = _Door(settings, publisher, metrics, now)
+    door = Door(settings, publisher, metrics, now)
+    origins = cors.allowed_origins(settings)
     app.add_url_rule("/collect", view_func=door.collect, methods=["POST"])
     app.add_url_rule("/collect/access-log", view_func=door.collect_access_log, methods=["POST"])
+    app.register_blueprint(trackers.blueprint(door))
     app.add_url_rule("/health", view_func=door.health)
     app.add_url_rule(
         "/metrics", view_func=lambda: Response(metrics.render(), content_type=CONTENT_TYPE_LATEST), endpoint="metrics"
@@ -59,56 +57,58 @@ def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] 
     app.register_error_handler(PublishError, door.on_unavailable)
     app.register_error_handler(HTTPException, _on_http_error)
     app.before_request(_start_clock)
-    app.after_request(lambda response: _observe(_allow_origin(response, _origins(settings)), metrics))
+    app.after_request(lambda response: _observe(_allow_origin(response, origins), metrics))
     return app
 
 
-class _Door:
-    """The views: parse, hand over, answer."""
+class Door:
+    """The views: parse, hand over, answer; and what the trackers' views share with them."""
 
     def __init__(
         self, settings: Settings, publisher: Publisher, metrics: CollectorMetrics, now: Callable[[], int]
     ) -> None:
-        self._settings, self._publisher, self._metrics, self._now = settings, publisher, metrics, now
+        self.settings = settings
+        self._publisher, self._metrics, self._now = publisher, metrics, now
 
     def collect(self) -> Response:
         g.protocol = "native"
         file = request.args.get("source")
-        context = self._context(file)
+        context = self.context(file)
         first_line = _first_line()
         lines = request.mimetype in _LINE_TYPES or "first_line" in request.args
-        raw = self._data()
+        raw = self.data()
         try:
-            raw = body.decompress(raw, self._settings.collector.max_body_bytes)
+            raw = body.decompress(raw, self.settings.collector.max_body_bytes)
+            raw, fields = (raw, {}) if lines else body.unwrap_form(raw)
             messages = body.read_messages(raw, lines=lines, first_line=first_line)
-            context = self._with_envelope(context, messages.envelope)
+            context = self._with_envelope(context, {**fields, **messages.envelope})
         except InvalidEvent as error:
-            self._keep_malformed(error, raw, context)
+            self.keep_malformed(error, raw, context)
             raise
-        result = intake.read_native(messages, context, self._settings.kafka.topic, file)
-        self._publish(result, context, is_line=messages.kind == "lines")
+        result = intake.read_native(messages, context, self.settings.kafka.topic, file)
+        self.publish(result, context, is_line=messages.kind == "lines")
         if messages.kind == "single" and result.rejects:
             raise InvalidEvent(result.rejects[0].field, result.rejects[0].reason)
-        return _answer(result, "line" if messages.kind == "lines" else "index")
+        return jsonify(intake.account(result, "line" if messages.kind == "lines" else "index"))
 
     def collect_access_log(self) -> Response:
         g.protocol = "access_log"
         file = request.args.get("source", "")
-        context = self._context(file)
+        context = self.context(file)
         if not context.write_key:
             raise Unauthorized
         if not file:
             raise InvalidEvent("source", "is missing: the name of the log's file")
         first_line = _first_line()
-        raw = self._data()
+        raw = self.data()
         try:
-            lines = body.split_lines(body.decompress(raw, self._settings.collector.max_body_bytes))
+            lines = body.split_lines(body.decompress(raw, self.settings.collector.max_body_bytes))
         except InvalidEvent as error:
-            self._keep_malformed(error, raw, context)
+            self.keep_malformed(error, raw, context)
             raise
-        result = intake.read_access_log(lines, first_line, file, context, self._settings.kafka.topic)
-        self._publish(result, context, is_line=True)
-        return _answer(result, "line")
+        result = intake.read_access_log(lines, first_line, file, context, self.settings.kafka.topic)
+        self.publish(result, context, is_line=True)
+        return jsonify(intake.account(result, "line"))
 
     def health(self) -> Response:
         state = self._publisher.state()
@@ -130,15 +130,16 @@ class _Door:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
 
-    def _context(self, file: str | None) -> Context:
+    def context(self, file: str | None = None) -> Context:
         """What is known before the body is read; the write key is "" while only the body can hold it."""
         auth = request.authorization
         given = (
             request.headers.get("X-Write-Key")
             or request.args.get("write_key")
+            or request.args.get("writeKey")
             or (auth.username if auth is not None and auth.type == "basic" else None)
         )
-        write_key = resolve_write_key(given, self._settings.collector.write_keys) if given else ""
+        write_key = resolve_write_key(given, self.settings.collector.write_keys) if given else ""
         if write_key is None:
             raise Unauthorized
         return Context(
@@ -148,7 +149,7 @@ class _Door:
             run=request.args.get("run") or file or None,
             ip=request.remote_addr,
             user_agent=request.headers.get("User-Agent"),
-            anonymize_ip=self._settings.collector.anonymize_ip,
+            anonymize_ip=self.settings.collector.anonymize_ip,
         )
 
     def _with_envelope(self, context: Context, fields: Mapping[str, object]) -> Context:
@@ -156,7 +157,7 @@ class _Door:
             raise InvalidEvent(unknown, "is no field of a batch")
         if not context.write_key:
             given = fields.get("write_key")
-            name = resolve_write_key(given, self._settings.collector.write_keys) if isinstance(given, str) else None
+            name = resolve_write_key(given, self.settings.collector.write_keys) if isinstance(given, str) else None
             if name is None:
                 raise Unauthorized
             context = replace(context, write_key=name)
@@ -167,9 +168,9 @@ class _Door:
         except ValueError as error:
             raise InvalidEvent("sent_at", str(error)) from error
 
-    def _publish(self, result: Intake, context: Context, is_line: bool) -> None:
+    def publish(self, result: Intake, context: Context, is_line: bool) -> None:
         """Events and rejects in one go, both durable before the answer."""
-        topic = self._settings.kafka.rejected_topic
+        topic = self.settings.kafka.rejected_topic
         refused = [
             rejected.encode(
                 reject,
@@ -196,20 +197,29 @@ class _Door:
                 if count:
                     self._metrics.events.labels(outcome, context.protocol).inc(count)
 
-    def _data(self) -> bytes:
+    def data(self) -> bytes:
         try:
             return request.get_data(cache=False)
         except RequestEntityTooLarge as error:
             self._metrics.events.labels("malformed", g.protocol).inc()
-            raise BodyTooLarge(self._settings.collector.max_body_bytes) from error
+            raise BodyTooLarge(self.settings.collector.max_body_bytes) from error
 
-    def _keep_malformed(self, error: InvalidEvent, raw: bytes, context: Context) -> None:
+    def data_prefix(self, limit: int) -> bytes:
+        """The same, cut a byte after the limit; the rest is read and forgotten, so that the client can end."""
+        request.max_content_length = sys.maxsize  # None would be the setting
+        raw: bytes = request.stream.read(limit + 1)
+        for _ in range(MAX_DRAINED_CHUNKS):
+            if not request.stream.read(DRAIN_BYTES):
+                break
+        return raw
+
+    def keep_malformed(self, error: InvalidEvent, raw: bytes, context: Context) -> None:
         """A body that is no message at all is kept too, but only of who is known: strangers can't fill the topic."""
         self._metrics.events.labels("malformed", context.protocol).inc()
         if context.write_key and not isinstance(error, BodyTooLarge):
             text = rejected.redact_line(raw.decode(errors="backslashreplace"))
             reject = rejected.Reject(0, error.field, error.reason, text)
-            self._publish(Intake(rejects=[reject]), context, is_line=False)
+            self.publish(Intake(rejects=[reject]), context, is_line=False)
 
 
 def _first_line() -> int:
@@ -217,15 +227,6 @@ def _first_line() -> int:
     if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 15 and int(text) >= 1):
         raise InvalidEvent("first_line", "is no line number from 1")
     return int(text)
-
-
-def _answer(result: Intake, number: str) -> Response:
-    reasons = Counter(f"{reject.field}: {reject.reason}" for reject in result.rejects)
-    errors = [
-        {number: reject.number, "field": reject.field, "reason": reject.reason}
-        for reject in result.rejects[:MAX_ERRORS]
-    ]
-    return jsonify(accepted=len(result.records), filtered=result.filtered, rejected=reasons, errors=errors)
 
 
 def _error(status: int, reason: str, field: str | None = None) -> Response:
@@ -239,26 +240,9 @@ def _on_http_error(error: HTTPException) -> Response:
     return _error(error.code or 500, error.name)
 
 
-def _origins(settings: Settings) -> set[str]:
-    """Origins of pages that may send events with credentials: the storefront's, by either name of this machine."""
-    own = urlsplit(settings.webapp.address)
-    twin = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}.get(own.hostname or "")
-    origins = {*settings.collector.allowed_origins, f"{own.scheme}://{own.netloc}"}
-    if twin:
-        origins.add(f"{own.scheme}://{twin}" + (f":{own.port}" if own.port else ""))
-    return origins
-
-
-def _allow_origin(response: Response, allowed: set[str]) -> Response:
-    origin = request.headers.get("Origin")
-    response.headers.add("Vary", "Origin")
-    if origin and (origin in allowed or "*" in allowed):
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Allow-Credentials"] = "true"
-        if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Methods"] = "POST, OPTIONS"
-            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Write-Key"
-            response.headers["Access-Control-Max-Age"] = "600"
+def _allow_origin(response: Response, allowed: frozenset[str]) -> Response:
+    for name, value in cors.headers(request.method, request.headers, allowed).items():
+        response.headers[name] = value
     return response
 
 

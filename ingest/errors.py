@@ -2,6 +2,7 @@
 
 InvalidEvent            the sender's fault: HTTP 400 or a counted reject, and a record in `clicks.rejected`
 └── BodyTooLarge        HTTP 413
+Unauthorized            no write key, or none that we know: HTTP 401
 CodecError              bytes that are no event, or of a schema that nobody published
 PublishError            the event is neither in Kafka nor in the spool: HTTP 503, the client keeps it
 └── SpoolFull           the spool's size limit or the disk is reached
@@ -29,6 +30,13 @@ class BodyTooLarge(InvalidEvent):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__("body", f"is larger than {limit} bytes")
+
+
+class Unauthorized(ClickstreamError):  # noqa: N818
+    """No write key, or none that we know."""
+
+    def __init__(self) -> None:
+        super().__init__("the write key is missing or unknown")
 
 
 class CodecError(ClickstreamError):

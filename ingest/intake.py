@@ -13,6 +13,7 @@ from ingest.protocols import Context, native
 from ingest.rejected import Reject
 from ingest.spool import Record
 
+MAX_ERRORS = 100  # listed in an answer; the counts are of all
 MAX_VALUE_BYTES = 900_000  # Kafka's default limit of a record is 1 MB
 
 
@@ -34,7 +35,7 @@ def read_native(messages: Messages, context: Context, topic: str, file: str | No
             continue
         try:
             payload = _payload(message, file)
-            intake.records.append(_record(payload, context, topic))
+            intake.records.append(record(payload, context, topic))
         except InvalidEvent as error:
             original = message.payload if message.problem is None else rejected.redact_line(message.text)
             intake.rejects.append(Reject(message.number, error.field, error.reason, original))
@@ -52,10 +53,20 @@ def read_access_log(lines: Sequence[str], first_line: int, file: str, context: C
         try:
             if isinstance(outcome, access_log.Rejected):
                 raise InvalidEvent(outcome.field, outcome.reason)
-            intake.records.append(_record(outcome.payload, context, topic))
+            intake.records.append(record(outcome.payload, context, topic))
         except InvalidEvent as error:
             intake.rejects.append(Reject(number, error.field, error.reason, rejected.redact_line(line)))
     return intake
+
+
+def account(result: Intake, number: str = "index") -> dict[str, object]:
+    """What became of a request, for its answer."""
+    reasons = Counter(f"{reject.field}: {reject.reason}" for reject in result.rejects)
+    errors = [
+        {number: reject.number, "field": reject.field, "reason": reject.reason}
+        for reject in result.rejects[:MAX_ERRORS]
+    ]
+    return {"accepted": len(result.records), "filtered": result.filtered, "rejected": reasons, "errors": errors}
 
 
 def _payload(message: Message, file: str | None) -> dict[str, object]:
@@ -72,9 +83,10 @@ def _payload(message: Message, file: str | None) -> dict[str, object]:
     return payload
 
 
-def _record(payload: dict[str, object], context: Context, topic: str) -> Record:
+def record(payload: dict[str, object], context: Context, topic: str, index: int = 0) -> Record:
+    """The record of a native payload, the `index`-th event of its message. Raises InvalidEvent."""
     try:
-        event = native.parse(payload, context)
+        event = native.parse(payload, context, index)
     except RecursionError:
         raise InvalidEvent("event", "is nested too deeply") from None
     value = codec.encode(event)

@@ -89,6 +89,7 @@ class _Payload(BaseModel):
     campaign: _Names | None = None
     consent: Annotated[dict[_Id, bool], Field(max_length=MAX_PROPERTIES)] | None = None
     user_agent: str | None = None
+    sdk: Annotated[str, StringConstraints(max_length=256)] | None = None
     ip: str | None = None
     item_id: _ItemId = None
     list_id: _OptionalId = None
@@ -104,8 +105,8 @@ class _Payload(BaseModel):
     properties: Annotated[dict[_Id, Any], Field(max_length=MAX_PROPERTIES)] | None = None
 
 
-def parse(payload: Mapping[str, object], context: Context) -> ClickEvent:
-    """The event of a payload. Raises InvalidEvent, which names the field."""
+def parse(payload: Mapping[str, object], context: Context, index: int = 0) -> ClickEvent:
+    """The event of a payload, the `index`-th of its message. Raises InvalidEvent, which names the field."""
     try:
         given = _Payload.model_validate(payload)
     except ValidationError as error:
@@ -115,7 +116,7 @@ def parse(payload: Mapping[str, object], context: Context) -> ClickEvent:
     page = _page(given.page or _Page(), flags)
     user_agent = given.user_agent or (None if context.run else context.user_agent)
     return ClickEvent(
-        event_id=event_id(context.write_key, message_id),
+        event_id=event_id(context.write_key, message_id, index),
         message_id=message_id,
         event_type=given.event_type,
         event_name=_clip(given.event_name, _NAME, flags),
@@ -131,7 +132,7 @@ def parse(payload: Mapping[str, object], context: Context) -> ClickEvent:
         ip=_ip(given.ip, context),
         consent=given.consent or {},
         write_key=context.write_key,
-        source=Source(context.protocol, run=context.run),
+        source=Source(context.protocol, given.sdk, context.run),
         item_id=given.item_id,
         list_id=given.list_id,
         position=given.position,

@@ -1,0 +1,116 @@
+"""Messages of others' protocols -> Kafka records: by the protocol's pure function, then as native events. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.body import Message
+from ingest.commerce import MAX_PRODUCTS
+from ingest.errors import InvalidEvent
+from ingest.intake import Intake, record
+from ingest.protocols import Context, pixel, posthog, segment, snowplow, values
+from ingest.rejected import MAX_PAYLOAD, REDACTED, Reject, redact_line
+
+_DATA = re.compile(r'"data"\s*:\s*\[')
+_AID = re.compile(r'"aid"\s*:\s*"([^"\\]*)"')
+_BETWEEN = re.compile(r"[\s,]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """`read`: a message -> native payloads; `fields`: a native field -> what the sender calls it."""
+
+    name: str
+    read: Callable[[Mapping[str, Any], Context], list[dict[str, Any]]]
+    fields: Mapping[str, str]
+
+
+SEGMENT = Protocol("segment", segment.read, segment.FIELDS)
+SNOWPLOW = Protocol("snowplow", snowplow.read, snowplow.FIELDS)
+POSTHOG = Protocol("posthog", posthog.read, posthog.FIELDS)
+PIXEL = Protocol("pixel", pixel.read, {})
+
+
+def read(messages: Sequence[Message], protocol: Protocol, context: Context, topic: str, limit: int) -> Intake:
+    """The records of all good messages. `limit`: their bytes together, as few bytes can name many products."""
+    intake = Intake()
+    room = limit
+    for message in messages:
+        try:
+            if not isinstance(message.payload, Mapping):
+                raise InvalidEvent("message", "is no JSON object")
+            payloads = protocol.read(message.payload, context)
+            records = []
+            for index, payload in enumerate(payloads):
+                payload.setdefault("sequence", message.number * MAX_PRODUCTS + index)
+                records.append(record(payload, context, topic, index))
+                room -= len(records[-1].value)
+                if room < 0:
+                    raise InvalidEvent("message", f"makes the request's events larger than {limit} bytes")
+            intake.records += records
+        except InvalidEvent as error:
+            field = protocol.fields.get(error.field, error.field)
+            intake.rejects.append(Reject(message.number, field, error.reason, message.payload))
+    return intake
+
+
+def merge(intakes: Sequence[Intake]) -> Intake:
+    """One account of all."""
+    whole = Intake()
+    for intake in intakes:
+        whole.records += intake.records
+        whole.filtered += intake.filtered
+        whole.rejects += intake.rejects
+    return whole
+
+
+def read_json(raw: bytes) -> Any:
+    """The document of a body. Raises InvalidEvent."""
+    if not raw.strip():
+        raise InvalidEvent("body", "is empty")
+    try:
+        return values.parse_json(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidEvent("body", "is not UTF-8") from None
+    except ValueError:
+        raise InvalidEvent("body", "is not JSON") from None
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """The same, where it must be an object."""
+    document = read_json(raw)
+    if not isinstance(document, dict):
+        raise InvalidEvent("body", "is no JSON object")
+    return document
+
+
+def read_cut(raw: bytes) -> tuple[list[Any], str]:
+    """Of a Snowplow body that was cut: the whole elements of its data, and the text that is left."""
+    text = raw.decode(errors="backslashreplace")
+    start = _DATA.search(text)
+    if start is None:
+        return [], text
+    elements: list[Any] = []
+    position = start.end()
+    while True:
+        begin = _BETWEEN.match(text, position)
+        position = begin.end() if begin else position
+        try:
+            element, position = values.parse_first(text, position)
+        except ValueError:
+            return elements, text[position:]
+        elements.append(element)
+
+
+def app_id(text: str) -> str | None:
+    """The app id in the text of an event that was cut."""
+    found = _AID.search(text)
+    return found[1] if found else None
+
+
+def without_secrets(text: str) -> str:
+    """The text of cut events, as much as is kept of it, without addresses and app ids, which are keys."""
+    return redact_line(_AID.sub(f'"aid":"{REDACTED}"', text[: MAX_PAYLOAD + 1]))

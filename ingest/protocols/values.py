@@ -1,0 +1,153 @@
+"""What foreign trackers send loosely (numbers as text, times without a zone, ids as numbers), read strictly. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+from ingest import enrich
+from ingest.errors import InvalidEvent
+from ingest.events import to_millis
+from ingest.protocols.native import parse_time
+
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
+_ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_INT32 = 2**31 - 1
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event.
+
+    Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD: UTF-8 has none.
+    """
+    try:
+        value = _decoder.decode(text)
+        if _SURROGATE.search(text):
+            whole = json.dumps(value, ensure_ascii=False)
+            value = json.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def parse_first(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins there, and where it ends. Raises ValueError."""
+    try:
+        _, end = _decoder.raw_decode(text, start)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return parse_json(text[start:end]), end
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def mapping(value: object, field: str) -> Mapping[str, Any]:
+    """An object, empty when there is none. Raises InvalidEvent when it is something else."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidEvent(field, "is no object")
+    return value
+
+
+def text(value: object, field: str) -> str | None:
+    """A string, also of a number; None where there is none or an empty one. Raises InvalidEvent for all else."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise InvalidEvent(field, "is no string")
+
+
+def loose_text(value: object) -> str | None:
+    """The same of a field that isn't worth a refusal: None for all else."""
+    try:
+        return text(value, "")
+    except InvalidEvent:
+        return None
+
+
+def number(value: object) -> float | None:
+    """A finite number, also of text; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and "_" in value):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def count(value: object) -> int | None:
+    """A whole number from 0 that fits 32 bits, also of text; None for all else."""
+    found = number(value)
+    return int(found) if found is not None and found.is_integer() and 0 <= found <= _INT32 else None
+
+
+def currency(value: object) -> str | None:
+    """Three letters; None for all else."""
+    return value if isinstance(value, str) and _CURRENCY.fullmatch(value) else None
+
+
+def millis(value: object, field: str) -> int | None:
+    """Milliseconds since 1970 of an ISO 8601 time, UTC when it names no zone, or of a number; None when there is none.
+
+    Raises InvalidEvent.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, str) and not _ZONE.search(value):
+            return parse_time(to_millis(datetime.fromisoformat(value + "+00:00" if "T" in value else value + "T00Z")))
+        return parse_time(value)
+    except ValueError as error:
+        reason = str(error) if str(error).startswith(("is ", "lies ")) else "is neither ISO 8601 nor milliseconds"
+        raise InvalidEvent(field, reason) from None
+
+
+def ip(value: object) -> str | None:
+    """An IP address; None for all else, which is no reason to refuse an event."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        return enrich.normalize_ip(value)
+    except ValueError:
+        return None
+
+
+def rest(given: Mapping[str, Any], used: Iterable[str], prefix: str) -> dict[str, Any]:
+    """Prefixed name -> value of what wasn't used, of an envelope: there null and {} say nothing."""
+    taken = set(used)
+    return {
+        f"{prefix}{name}": value
+        for name, value in given.items()
+        if name not in taken and value is not None and value != {} and value != [] and value != ""
+    }
+
+
+def join(properties: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both; of two with one name, the event's own keeps it and the other gets a mark."""
+    joined = dict(properties)
+    for name, value in more.items():
+        while name in joined:
+            name += "'"
+        joined[name] = value
+    return joined
+
+
+def sdk(name: object, version: object) -> str | None:
+    """ "name/version" of a tracker's library."""
+    parts = [part for part in (loose_text(name), loose_text(version)) if part]
+    return "/".join(parts)[:256] or None

@@ -1,0 +1,232 @@
+"""The doors of others' trackers: Segment, RudderStack, PostHog, Snowplow and pixels speak to these routes unchanged.
+
+POST /v1/batch /v1/import /v1/b            Segment's and RudderStack's batches; also /beacon/v1/batch
+POST /v1/{page,screen,identify,track,group,alias}, /v1/{p,i,t,g,a,s}       one of their messages
+POST /batch/                               PostHog's batches
+POST /com.snowplowanalytics.snowplow/tp2   Snowplow's; GET /i its pixel
+GET  /pixel.gif                            native fields as a query string
+
+The write key is Basic auth's user, X-Write-Key, ?writeKey= or write_key=, or the body's writeKey, write_key or api_key;
+Snowplow's trackers, which have no key, give it as their app id (`aid`). What the body is, its bytes say: gzip or JSON,
+whatever its Content-Type. 200 means: durable. Of a batch the bad messages are kept in `clicks.rejected`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from ingest import body, foreign
+from ingest.body import Message
+from ingest.errors import InvalidEvent, Unauthorized
+from ingest.foreign import Protocol
+from ingest.identity import resolve_write_key
+from ingest.intake import Intake, account
+from ingest.protocols import Context, values
+from ingest.protocols.segment import KINDS
+from ingest.rejected import Reject
+
+if TYPE_CHECKING:
+    from ingest.collector import Door
+
+TP2 = "/com.snowplowanalytics.snowplow/tp2"
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # 1 x 1, transparent
+_KEYS = ("writeKey", "write_key", "api_key")
+_DEVICES = ("Mozilla/", "Dalvik/", "okhttp/")  # the visitor's own; servers' trackers call themselves something else
+_EXPANSION = 4  # events may be this much larger than the largest body
+
+
+def blueprint(door: Door) -> Blueprint:
+    """The routes, on a door that reads requests and makes events durable."""
+    trackers = Trackers(door)
+    routes = Blueprint("trackers", __name__)
+
+    def add(path: str, view: Callable[[], Response], method: str = "POST") -> None:
+        routes.add_url_rule(path, path.strip("/").replace(".", "_"), view, methods=[method], strict_slashes=False)
+
+    for path in ("/v1/batch", "/v1/import", "/v1/b", "/beacon/v1/batch"):
+        add(path, trackers.segment_batch)
+    for kind in KINDS:
+        add(f"/v1/{kind}", trackers.segment_message(kind))
+        add(f"/v1/{kind[0]}", trackers.segment_message(kind))
+    add("/batch/", trackers.posthog)
+    add(TP2, trackers.snowplow)
+    add("/i", trackers.snowplow_pixel, "GET")
+    add("/pixel.gif", trackers.pixel, "GET")
+    return routes
+
+
+class Trackers:
+    """The views: find key and messages, hand over, answer as that client likes."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._topic, self._collector = door.settings.kafka.topic, door.settings.collector
+
+    def segment_batch(self) -> Response:
+        context, document = self._document(foreign.SEGMENT, is_batch=True)
+        messages = _numbered(document["batch"])
+        shared = {name: document[name] for name in ("context", "integrations") if isinstance(document.get(name), dict)}
+        if shared:
+            messages = [replace(one, payload=_with_shared(one.payload, shared)) for one in messages]
+        self._take(messages, foreign.SEGMENT, _sent(context, document, "sentAt"))
+        return self._answer(success=True)
+
+    def segment_message(self, kind: str) -> Callable[[], Response]:
+        def view() -> Response:
+            context, document = self._document(foreign.SEGMENT)
+            message = {"type": kind} | {name: value for name, value in document.items() if name not in _KEYS}
+            self._take([Message(0, message)], foreign.SEGMENT, context, single=True)
+            return self._answer(success=True)
+
+        return view
+
+    def posthog(self) -> Response:
+        context, document = self._document(foreign.POSTHOG, is_batch=True)
+        self._take(_numbered(document["batch"]), foreign.POSTHOG, _sent(context, document, "sent_at"))
+        return self._answer(status=1)
+
+    def snowplow(self) -> Response:
+        """Never 413: what is too large is taken as far as it goes, since the tracker would send it again for ever."""
+        context = self._context(foreign.SNOWPLOW)
+        limit = self._collector.max_body_bytes
+        raw = self._door.data_prefix(limit)
+        try:
+            raw, whole = body.inflate_prefix(raw, limit)
+            given, rest = (foreign.read_object(raw).get("data"), "") if whole else foreign.read_cut(raw)
+            if not isinstance(given, list):
+                raise InvalidEvent("data", "is missing" if given is None else "is no array")
+        except InvalidEvent as error:
+            self._door.keep_malformed(error, raw, context)
+            raise
+        cut = [Reject(len(given), "body", f"is larger than {limit} bytes", rest)] if rest else []
+        self._take_by_app(_numbered(given), context, cut)
+        return Response("ok", content_type="text/plain")
+
+    def snowplow_pixel(self) -> Response:
+        context = self._context(foreign.SNOWPLOW)
+        self._take_by_app([Message(0, _query())], context, single=True)
+        return _gif()
+
+    def pixel(self) -> Response:
+        context = self._context(foreign.PIXEL)
+        if not context.write_key:
+            raise Unauthorized
+        params = _query() | ({"page.url": request.referrer} if request.referrer else {})
+        self._take([Message(0, params)], foreign.PIXEL, context, single=True)
+        return _gif()
+
+    def _context(self, protocol: Protocol) -> Context:
+        """Of a request of a server's tracker, agent and address are the server's, not the visitor's."""
+        g.protocol = protocol.name
+        context = self._door.context()
+        agent = context.user_agent or ""
+        if not (agent.startswith(_DEVICES) or "CFNetwork/" in agent):
+            return replace(context, user_agent=None, ip=None)
+        return replace(context, ip=None) if "SP-Anonymous" in request.headers else context
+
+    def _document(self, protocol: Protocol, is_batch: bool = False) -> tuple[Context, dict[str, Any]]:
+        """The body's object, and the request's context with its key. Raises InvalidEvent, Unauthorized."""
+        context = self._context(protocol)
+        raw = self._door.data()
+        try:
+            raw = body.decompress(raw, self._collector.max_body_bytes)
+            document = foreign.read_object(raw)
+            if not context.write_key:
+                name = next((found for key in _KEYS if (found := self._resolve(document.get(key)))), None)
+                if name is None:
+                    raise Unauthorized
+                context = replace(context, write_key=name)
+            if is_batch and not isinstance(document.get("batch"), list):
+                raise InvalidEvent("batch", "is no array" if "batch" in document else "is missing")
+        except InvalidEvent as error:
+            self._door.keep_malformed(error, raw, context)
+            raise
+        return context, document
+
+    def _resolve(self, given: object) -> str | None:
+        return resolve_write_key(given, self._collector.write_keys) if isinstance(given, str) else None
+
+    def _take(self, messages: Sequence[Message], protocol: Protocol, context: Context, *, single: bool = False) -> None:
+        self._publish(foreign.read(messages, protocol, context, self._topic, self._limit), context, single)
+
+    def _take_by_app(
+        self, messages: Sequence[Message], context: Context, cut: Sequence[Reject] = (), *, single: bool = False
+    ) -> None:
+        """Snowplow's, each under the key that its app id is, unless the request itself has one."""
+        groups: dict[str, list[Message]] = {}
+        unknown = Intake()
+        if cut and not messages and not context.write_key:
+            context = replace(context, write_key=self._resolve(foreign.app_id(str(cut[0].payload))) or "")
+        cut = [replace(reject, payload=foreign.without_secrets(str(reject.payload))) for reject in cut]
+        for message in messages:
+            payload = message.payload if isinstance(message.payload, Mapping) else {}
+            name = context.write_key or self._resolve(payload.get("aid"))
+            if name is None:
+                unknown.rejects.append(Reject(message.number, "aid", "is no known write key", message.payload))
+                continue
+            if not context.write_key:
+                message = replace(message, payload={key: value for key, value in payload.items() if key != "aid"})
+            groups.setdefault(name, []).append(message)
+        if not groups and not context.write_key:
+            raise Unauthorized
+        read = [
+            foreign.read(group, foreign.SNOWPLOW, replace(context, write_key=name), self._topic, self._limit)
+            for name, group in groups.items()
+        ]
+        name = context.write_key or next(iter(groups))
+        whole = foreign.merge([*read, unknown, Intake(rejects=list(cut))])
+        self._publish(whole, replace(context, write_key=name), single)
+
+    @property
+    def _limit(self) -> int:
+        return _EXPANSION * self._collector.max_body_bytes
+
+    def _publish(self, result: Intake, context: Context, single: bool) -> None:
+        """Raises InvalidEvent when the request's one message is refused."""
+        g.result = result
+        self._door.publish(result, context, is_line=False)
+        if single and result.rejects:
+            raise InvalidEvent(result.rejects[0].field, result.rejects[0].reason)
+
+    def _answer(self, **liked: object) -> Response:
+        return jsonify(**liked, **account(g.result))
+
+
+def _numbered(batch: Sequence[object]) -> list[Message]:
+    return [Message(index, message) for index, message in enumerate(batch)]
+
+
+def _sent(context: Context, document: Mapping[str, Any], field: str) -> Context:
+    """With the batch's own time, by which the client's clock is corrected; a broken one is no reason to refuse."""
+    try:
+        return replace(context, sent_at=values.millis(document.get(field), field))
+    except InvalidEvent:
+        return context
+
+
+def _with_shared(payload: object, shared: Mapping[str, Mapping[str, Any]]) -> object:
+    """A message with what its batch says of all; its own goes first."""
+    if not isinstance(payload, Mapping):
+        return payload
+    own = {name: payload.get(name) for name in shared}
+    merged = {
+        name: {**value, **(given or {})}
+        for name, value in shared.items()
+        if (given := own[name]) is None or isinstance(given, Mapping)
+    }
+    return {**payload, **merged}
+
+
+def _query() -> dict[str, Any]:
+    return {name: value for name, value in request.args.items() if name not in _KEYS}
+
+
+def _gif() -> Response:
+    response = Response(GIF, content_type="image/gif")
+    response.headers["Cache-Control"] = "no-store"
+    return response

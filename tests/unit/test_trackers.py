@@ -1,0 +1,431 @@
+"""The doors of others' trackers, through the real app: requests as the clients sent them, and wrong ones."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from infra.settings import Collector, Settings
+from ingest import codec
+from ingest.collector import create_app
+from ingest.errors import SpoolFull
+from ingest.events import ClickEvent, event_id
+from ingest.trackers import GIF, TP2
+from tests.fakes import FakePublisher
+
+NOW = 1_795_260_000_000
+LIMIT = 20_000
+ORIGIN = "https://shop.example"
+BROWSER = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0"}
+BASIC = {"Authorization": "Basic " + base64.b64encode(b"demo:").decode()}
+TRACK = {"type": "track", "event": "Rated", "messageId": "m", "anonymousId": "v", "timestamp": NOW - 10}
+CAPTURED = [
+    json.loads(line) for line in Path(__file__).with_name("captured_requests.jsonl").read_text("utf-8").splitlines()
+]
+
+
+@pytest.fixture
+def publisher() -> FakePublisher:
+    return FakePublisher()
+
+
+def app(publisher: FakePublisher, home: Path, max_body_bytes: int = LIMIT) -> FlaskClient:
+    collector = Collector(
+        write_keys={"shop": "demo", "blog": "blog-key"}, allowed_origins=[ORIGIN], max_body_bytes=max_body_bytes
+    )
+    return create_app(Settings(home=home, collector=collector), publisher, now=lambda: NOW).test_client()
+
+
+@pytest.fixture
+def client(publisher: FakePublisher, tmp_path: Path) -> FlaskClient:
+    return app(publisher, tmp_path)
+
+
+def events(publisher: FakePublisher) -> list[ClickEvent]:
+    return [codec.decode(value) for value in publisher.on("clicks")]
+
+
+def rejects(publisher: FakePublisher) -> list[dict[str, Any]]:
+    return [json.loads(value) for value in publisher.on("clicks.rejected")]
+
+
+def snowplow(*data: object) -> str:
+    return json.dumps({"schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4", "data": data})
+
+
+def sent_ids(request: dict[str, Any]) -> set[str]:
+    """Message ids in a captured request, however its protocol calls them."""
+    body = request["body"]
+    if body is None:
+        query = request["path"].partition("?")[2].split("&")
+        return {part.removeprefix("eid=") for part in query if part.startswith("eid=")}
+    messages = body.get("batch") or body.get("data") or [body]
+    return {message.get("messageId") or message.get("uuid") or message.get("eid") for message in messages}
+
+
+@pytest.mark.parametrize(
+    "request_", CAPTURED, ids=[f"{r['client']} {r['path'].partition('?')[0]} {n}" for n, r in enumerate(CAPTURED)]
+)
+def test_what_clients_really_sent_is_taken(request_: dict[str, Any], publisher: FakePublisher, tmp_path: Path) -> None:
+    client = app(publisher, tmp_path, max_body_bytes=1_000_000)
+    body = json.dumps(request_["body"]).encode() if request_["body"] else b""
+    response = client.open(
+        request_["path"],
+        method=request_["method"],
+        data=gzip.compress(body) if request_["gzip"] else body,
+        headers=request_["headers"],
+    )
+    assert response.status_code == 200
+    assert rejects(publisher) == []
+    got = events(publisher)
+    assert {event.message_id for event in got} == sent_ids(request_)
+    assert len({event.event_id for event in got}) == len(got)
+    for event in got:
+        assert event.write_key == "shop"
+        assert event.source.sdk
+        assert event.user_id == "user-42" or event.event_type == "page_view", (
+            "a browser's first page is before identify"
+        )
+        assert event.anonymous_id or event.event_name in ("alias", "$set", "$create_alias")
+        assert not event.device.is_bot or "browser" in request_["client"], "a server's tracker is no bot"
+        assert (event.ip is None) == ("browser" not in request_["client"]), "a server's address is no visitor's"
+        assert "demo" not in event.properties.values() and '"demo"' not in event.properties.values()
+
+
+def test_the_captured_requests_are_of_every_client() -> None:
+    clients = {request["client"] for request in CAPTURED}
+    assert clients == {
+        "posthog-python", "rudder-browser", "rudder-browser-beacon", "rudder-node", "rudder-python", "segment-browser",
+        "segment-node", "segment-python", "snowplow-browser", "snowplow-browser-get", "snowplow-node",
+        "snowplow-node-get", "snowplow-python", "snowplow-python-get",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/import", "/v1/b", "/beacon/v1/batch", "/v1/batch/"])
+def test_batches_of_segments_protocol(client: FlaskClient, publisher: FakePublisher, path: str) -> None:
+    batch = {"batch": [TRACK, TRACK | {"messageId": "n"}], "sentAt": NOW - 5, "writeKey": "demo"}
+    response = client.post(path, data=json.dumps(batch), content_type="text/plain")
+    assert (response.status_code, response.json and response.json["success"]) == (200, True)
+    assert [(e.message_id, e.occurred_at, e.source.protocol) for e in events(publisher)] == [
+        ("m", NOW - 5, "segment"),
+        ("n", NOW - 5, "segment"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["page", "screen", "identify", "track", "group", "alias"])
+def test_messages_by_their_long_and_short_names(client: FlaskClient, publisher: FakePublisher, kind: str) -> None:
+    message = {name: value for name, value in TRACK.items() if name != "type"}
+    for path in (f"/v1/{kind}", f"/v1/{kind[0]}"):
+        response = client.post(path, data=json.dumps(message | {"writeKey": "demo"}), content_type="text/plain")
+        assert response.status_code == 200
+    first, second = events(publisher)
+    assert first.event_id == second.event_id == event_id("shop", "m")
+    assert first.properties.keys() <= {"message.type", "message.event"}, "the secret is no property"
+
+
+def test_what_a_batch_says_of_all_its_messages_is_theirs(client: FlaskClient, publisher: FakePublisher) -> None:
+    batch = {"batch": [TRACK, TRACK | {"context": {"locale": "fr"}}], "context": {"locale": "de", "ip": "203.0.113.9"}}
+    client.post("/v1/batch", json=batch, headers=BASIC)
+    assert [(e.properties["context.locale"], e.ip) for e in events(publisher)] == [
+        ('"de"', "203.0.113.0"),
+        ('"fr"', "203.0.113.0"),
+    ]
+
+
+def test_products_of_one_message_are_events_with_ids_of_their_own(
+    client: FlaskClient, publisher: FakePublisher
+) -> None:
+    order = TRACK | {"event": "Order Completed", "properties": {"products": ["a", "b"]}}
+    for _ in range(2):
+        client.post("/v1/batch", json={"batch": [TRACK, order]}, headers=BASIC)
+    got = [(e.event_id, e.item_id) for e in events(publisher)]
+    assert got[1:3] == [(event_id("shop", "m", 0), "a"), (event_id("shop", "m", 1), "b")]
+    assert got[:3] == got[3:], "a retry gives the same ids"
+    sequences = [event.sequence for event in events(publisher)][:3]
+    assert sequences == sorted(set(sequences))
+
+
+def test_of_a_batch_the_bad_are_kept_and_the_good_taken(client: FlaskClient, publisher: FakePublisher) -> None:
+    bad = TRACK | {"timestamp": "soon", "context": {"ip": "203.0.113.9"}}
+    response = client.post("/v1/batch", json={"batch": [7, TRACK, bad]}, headers=BASIC)
+    assert response.status_code == 200
+    assert response.json is not None
+    assert (response.json["success"], response.json["accepted"], len(response.json["errors"])) == (True, 1, 2)
+    assert [(r["field"], r["payload"]) for r in rejects(publisher)] == [
+        ("message", 7),
+        ("timestamp", bad | {"context": {"ip": "203.0.113.0"}}),
+    ]
+
+
+def test_an_event_that_names_one_bad_product_is_refused_whole(client: FlaskClient, publisher: FakePublisher) -> None:
+    long = "x" * 3000
+    order = TRACK | {"event": "Order Completed", "properties": {"products": ["a", long]}}
+    client.post("/v1/batch", json={"batch": [order]}, headers=BASIC)
+    assert events(publisher) == []
+    assert [r["field"] for r in rejects(publisher)] == ["properties.product_id"]
+
+
+def test_fields_that_the_native_parser_refuses_have_the_senders_names(
+    client: FlaskClient, publisher: FakePublisher
+) -> None:
+    client.post("/v1/batch", json={"batch": [TRACK | {"userId": "u" * 600}]}, headers=BASIC)
+    client.post(TP2, data=snowplow({"e": "pv", "aid": "demo", "duid": "d" * 600}))
+    client.post("/batch/", json={"api_key": "demo", "batch": [{"event": "x", "distinct_id": "u" * 600}]})
+    assert [r["field"] for r in rejects(publisher)] == ["userId", "duid", "distinct_id"]
+
+
+def test_few_bytes_cannot_become_a_flood_of_events(client: FlaskClient, publisher: FakePublisher) -> None:
+    page = {"url": "https://shop.example/" + "x" * 8000}
+    products = TRACK | {
+        "event": "Product List Viewed",
+        "context": {"page": page},
+        "properties": {"products": [1] * 250},
+    }
+    response = client.post("/v1/batch", json={"batch": [TRACK, products]}, headers=BASIC)
+    assert response.status_code == 200
+    assert len(events(publisher)) == 1
+    assert [r["field"] for r in rejects(publisher)] == ["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/batch", b"", "body"),
+        ("/v1/batch", b"{", "body"),
+        ("/v1/batch", b"[]", "body"),
+        ("/v1/batch", b"\xff\xfe", "body"),
+        ("/v1/batch", b"{}", "batch"),
+        ("/v1/batch", b'{"batch": {}}', "batch"),
+        ("/v1/batch", b"[" * 100_000, "body"),
+        ("/v1/batch", gzip.compress(b"{}")[:-4], "body"),
+        ("/v1/t", b'"x"', "body"),
+        ("/v1/t", b'{"event": 7}', "event"),
+        ("/batch/", b"{}", "batch"),
+        (TP2, b"{}", "data"),
+        (TP2, b'{"data": {}}', "data"),
+        (TP2, b"data", "body"),
+        (TP2, gzip.compress(b"{}")[:-4], "body"),
+    ],
+)
+def test_a_malformed_body_is_a_400_and_kept(
+    publisher: FakePublisher, tmp_path: Path, path: str, body: bytes, field: str
+) -> None:
+    client = app(publisher, tmp_path, max_body_bytes=1_000_000)
+    response = client.post(path, data=body, headers=BASIC)
+    assert response.status_code == 400
+    assert response.json is not None
+    assert response.json["field"] == field
+    assert [r["field"] for r in rejects(publisher)] == [field]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/batch", {"batch": [TRACK], "writeKey": "none"}),
+        ("POST", "/v1/batch", {"batch": [TRACK]}),
+        ("POST", "/v1/batch?writeKey=shop", {"batch": [TRACK], "writeKey": "demo"}),
+        ("POST", "/v1/p", {"anonymousId": "v", "writeKey": 7}),
+        ("POST", "/batch/", {"batch": [], "api_key": "none"}),
+        ("POST", TP2, {"data": [{"e": "pv", "aid": "none"}]}),
+        ("POST", TP2, {"data": []}),
+        ("GET", "/i?e=pv", None),
+        ("GET", "/i?e=pv&aid=none", None),
+        ("GET", "/pixel.gif", None),
+    ],
+)
+def test_an_unknown_key_is_a_401(
+    client: FlaskClient, publisher: FakePublisher, method: str, path: str, body: object
+) -> None:
+    response = client.open(path, method=method, data=json.dumps(body) if body else None)
+    assert response.status_code == 401
+    assert "WWW-Authenticate" not in response.headers, "a browser would ask its user for a password"
+    assert publisher.records == []
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/t", "/batch/", TP2])
+def test_what_cannot_be_made_durable_is_a_503_with_a_time_to_return(
+    client: FlaskClient, publisher: FakePublisher, path: str
+) -> None:
+    publisher.failure = SpoolFull("full")
+    body = TRACK | {"batch": [TRACK], "data": [{"e": "pv"}]}
+    response = client.post(path, json=body, headers=BASIC | {"Origin": ORIGIN})
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+    assert "Retry-After" in response.headers["Access-Control-Expose-Headers"]
+
+
+def test_a_large_body_of_others_is_a_413_also_after_gunzip(client: FlaskClient, publisher: FakePublisher) -> None:
+    for body in (b"x" * (LIMIT + 1), gzip.compress(b"x" * 10_000_000)):
+        assert client.post("/v1/batch", data=body, headers=BASIC).status_code == 413
+    assert publisher.records == []
+
+
+def test_half_of_an_emoji_is_no_reason_to_refuse(client: FlaskClient, publisher: FakePublisher) -> None:
+    """A script that cuts a title by length makes one, and JSON.stringify sends it."""
+    body = json.dumps({"batch": [TRACK | {"event": "\ud83d", "properties": {"\udc00": "a\ud83d\ude00", "n": 1}}]})
+    assert client.post("/v1/batch", data=body, headers=BASIC).status_code == 200
+    [event] = events(publisher)
+    assert (event.event_name, event.properties) == ("\ufffd", {"\ufffd": '"a\U0001f600"', "n": "1"})
+
+
+# --- Snowplow
+
+
+def test_snowplows_app_id_is_its_key(client: FlaskClient, publisher: FakePublisher) -> None:
+    one, other = {"e": "pv", "aid": "demo", "eid": "1"}, {"e": "pv", "aid": "blog-key", "eid": "2"}
+    response = client.post(TP2, data=snowplow(one, other, {"e": "pv", "aid": "none", "eid": "3"}))
+    assert (response.status_code, response.data) == (200, b"ok")
+    got = sorted((e.message_id, e.write_key, dict(e.properties)) for e in events(publisher))
+    assert got == [("1", "shop", {}), ("2", "blog", {})], "a secret is no property"
+    assert [(r["field"], r["payload"]["eid"]) for r in rejects(publisher)] == [("aid", "3")]
+
+
+def test_a_key_of_the_request_leaves_the_app_id_what_it_is(client: FlaskClient, publisher: FakePublisher) -> None:
+    client.post(f"{TP2}?writeKey=demo", data=snowplow({"e": "pv", "aid": "app"}))
+    [event] = events(publisher)
+    assert (event.write_key, event.properties) == ("shop", {"snowplow.aid": '"app"'})
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_of_an_oversized_snowplow_request_what_fits_is_taken(
+    client: FlaskClient, publisher: FakePublisher, zipped: bool
+) -> None:
+    body = snowplow(*({"e": "pv", "aid": "demo", "eid": f"m{n}", "url": "x" * 900} for n in range(40))).encode()
+    assert len(body) > LIMIT
+    response = client.post(TP2, data=gzip.compress(body) if zipped else body)
+    assert response.status_code == 200
+    taken = len(events(publisher))
+    assert [event.message_id for event in events(publisher)] == [f"m{n}" for n in range(taken)]
+    assert taken == LIMIT // 960
+    [reject] = rejects(publisher)
+    assert (reject["field"], reject["reason"], reject["write_key"]) == ("body", f"is larger than {LIMIT} bytes", "shop")
+    assert reject["payload"].startswith(f'{{"e": "pv", "aid":"[redacted]", "eid": "m{taken}"')
+
+
+def test_a_snowplow_request_of_one_event_that_is_too_large_is_no_413(
+    client: FlaskClient, publisher: FakePublisher
+) -> None:
+    body = snowplow({"e": "pv", "aid": "demo", "eid": "1", "url": "x" * LIMIT})
+    assert client.post(TP2, data=body).status_code == 200
+    assert events(publisher) == []
+    assert [r["write_key"] for r in rejects(publisher)] == ["shop"]
+    unknown = snowplow({"e": "pv", "aid": "none", "url": "x" * LIMIT})
+    assert client.post(TP2, data=unknown).status_code == 401
+    assert client.post(TP2, data=gzip.compress(b"x" * 10_000_000), headers=BASIC).status_code == 200
+
+
+def test_snowplows_pixel_answers_with_one(client: FlaskClient, publisher: FakePublisher) -> None:
+    response = client.get("/i?e=pv&aid=demo&eid=1&url=https%3A%2F%2Fshop.example%2Fl%C3%A4mp", headers=BROWSER)
+    assert (response.status_code, response.content_type, response.data) == (200, "image/gif", GIF)
+    [event] = events(publisher)
+    assert (event.message_id, event.page.path, event.ip) == ("1", "/lämp", "127.0.0.0")
+    assert client.get("/i?aid=demo").status_code == 400
+    assert [r["field"] for r in rejects(publisher)] == ["e"]
+
+
+def test_snowplows_anonymous_mode_keeps_no_address(client: FlaskClient, publisher: FakePublisher) -> None:
+    client.get("/i?e=pv&aid=demo", headers=BROWSER | {"SP-Anonymous": "*"})
+    assert [event.ip for event in events(publisher)] == [None]
+
+
+# --- PostHog and pixels
+
+
+def test_posthog_gets_the_answer_that_it_likes(client: FlaskClient, publisher: FakePublisher) -> None:
+    batch = {"api_key": "demo", "batch": [{"event": "x", "distinct_id": "u", "uuid": "1"}], "sent_at": "odd"}
+    for path in ("/batch/", "/batch"):
+        response = client.post(path, data=gzip.compress(json.dumps(batch).encode()))
+        assert response.status_code == 200
+        assert response.json is not None
+        assert response.json["status"] == 1
+    assert [(e.message_id, e.user_id, e.source.protocol) for e in events(publisher)] == [("1", "u", "posthog")] * 2
+
+
+def test_a_bare_pixel_is_a_view_of_the_page_that_shows_it(client: FlaskClient, publisher: FakePublisher) -> None:
+    response = client.get(
+        "/pixel.gif?write_key=demo", headers=BROWSER | {"Referer": "https://shop.example/a?utm_source=x"}
+    )
+    assert (response.status_code, response.data, response.headers["Cache-Control"]) == (200, GIF, "no-store")
+    [event] = events(publisher)
+    assert (event.event_type, event.page.path, event.campaign) == ("page_view", "/a", {"source": "x"})
+    assert (event.anonymous_id, event.occurred_at, event.source.protocol) == (None, NOW, "pixel")
+    assert event.device.browser == "Chrome"
+
+
+def test_a_pixels_parameters_are_native_fields(client: FlaskClient, publisher: FakePublisher) -> None:
+    query = (
+        "event_type=purchase&item_id=a&value=9.5&quantity=2&currency=eur&anonymous_id=v&url=/thanks&color=red&user_id="
+    )
+    client.get(f"/pixel.gif?writeKey=demo&{query}&occurred_at={NOW - 5}", headers={"Referer": "https://other.example/"})
+    [event] = events(publisher)
+    assert (event.event_type, event.item_id, event.value, event.quantity) == ("purchase", "a", 9.5, 2)
+    assert (event.page.url, event.properties, event.occurred_at) == ("/thanks", {"color": '"red"'}, NOW - 5)
+
+
+@pytest.mark.parametrize("encode", [lambda raw: raw.decode(), lambda raw: base64.b64encode(raw).decode()])
+def test_a_pixel_may_carry_a_whole_event(client: FlaskClient, publisher: FakePublisher, encode: Any) -> None:
+    data = {"event_type": "click", "anonymous_id": "v", "message_id": "m", "properties": {"n": 1, "t": "~~~???>>>"}}
+    client.get("/pixel.gif", query_string={"write_key": "demo", "data": encode(json.dumps(data).encode())})
+    [event] = events(publisher)
+    assert (event.event_type, event.message_id, event.properties) == ("click", "m", {"n": "1", "t": '"~~~???>>>"'})
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("value=much", "value"), ("position=-1", "position"), ("data=%7B", "data"), ("event_type=x", "event_type"),
+     ("occurred_at=soon", "occurred_at")],
+)  # fmt: skip
+def test_a_wrong_pixel_is_a_400_and_kept(client: FlaskClient, publisher: FakePublisher, query: str, field: str) -> None:
+    response = client.get(f"/pixel.gif?write_key=demo&{query}")
+    assert (response.status_code, response.json and response.json["field"]) == (400, field)
+    assert [r["field"] for r in rejects(publisher)] == [field]
+
+
+# --- forms and pages
+
+
+@pytest.mark.parametrize("multipart", [True, False])
+def test_a_form_may_hold_native_events(client: FlaskClient, publisher: FakePublisher, multipart: bool) -> None:
+    event = json.dumps({"event_type": "click", "occurred_at": NOW, "anonymous_id": "v", "properties": {"t": "a&b=ü +"}})
+    form = {"data": event, "write_key": "demo"}
+    response = client.post("/collect", data=form, content_type="multipart/form-data" if multipart else None)
+    assert response.status_code == 200
+    assert [e.properties for e in events(publisher)] == [{"t": '"a&b=ü +"'}]
+
+
+def test_a_forms_unknown_field_is_refused(client: FlaskClient) -> None:
+    response = client.post("/collect?write_key=demo", data={"data": "{}", "color": "red"})
+    assert (response.status_code, response.json and response.json["field"]) == (400, "color")
+
+
+def test_a_broken_multipart_form_is_a_400(client: FlaskClient) -> None:
+    response = client.post(
+        "/collect?write_key=demo", data=b"--x\r\nContent-Disposition: form-data; name=data\r\n\r\n{}"
+    )
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/batch", "/v1/t", "/v1/page", "/beacon/v1/batch", "/batch/", TP2, "/i", "/pixel.gif"]
+)
+def test_a_known_page_may_ask_for_any_headers(client: FlaskClient, path: str) -> None:
+    asked = "anonymousid, authorization, content-type, sentat, rsa-retry-attempt, x-retry-count"
+    headers = {"Origin": ORIGIN, "Access-Control-Request-Headers": asked, "Access-Control-Request-Method": "POST"}
+    response = client.options(path, headers=headers)
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert response.headers["Access-Control-Allow-Credentials"] == "true"
+    assert response.headers["Access-Control-Allow-Headers"] == asked
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Vary"] == "Origin"
+
+
+def test_an_unknown_page_is_told_nothing(client: FlaskClient) -> None:
+    response = client.options("/v1/t", headers={"Origin": "https://evil.example"})
+    assert not [name for name, _ in response.headers if name.startswith("Access-Control-")]
+    assert response.headers["Vary"] == "Origin"
