@@ -11,6 +11,7 @@ this process has promised, and a ballast file of the same size lies beside the s
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import threading
@@ -91,6 +92,11 @@ class Spool:
             self._db = self._open()
         self.restore_ballast()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether it takes anything at all."""
+        return self._max_bytes > 0
+
     # Room
 
     @contextlib.contextmanager
@@ -148,7 +154,7 @@ class Spool:
 
         `promised`: they may take the headroom, for they are in flight to Kafka already.
         """
-        if not self._max_bytes:
+        if not self.enabled:
             raise SpoolFull("the spool is switched off (CLICKSTREAM_COLLECTOR__SPOOL_MAX_BYTES is 0)")
         mine = _Append(records, self._max_bytes if promised else self._max_bytes - self._headroom)
         with self._queue_lock:
@@ -203,6 +209,17 @@ class Spool:
                 )
 
     # Records out
+
+    @contextlib.contextmanager
+    def draining(self) -> Iterator[bool]:
+        """Whether this process may drain now; as long as it does, no other may."""
+        with self.path.with_suffix(".drain").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def oldest(self, limit: int) -> list[tuple[int, Record]]:
         """Up to `limit` records, and not much more than 4 MiB, with their ids, oldest first.
