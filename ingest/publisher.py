@@ -2,7 +2,7 @@
 
 What is sent to Kafka has room in the spool promised before, so that it is never answered as failed and found in Kafka
 later: whatever Kafka does not acknowledge in time is spooled. Threads work beside the callers: one serves librdkafka's
-delivery reports, one looks after the room, and one drains the spool, oldest first, deleting what Kafka has acknowledged;
+delivery reports, one looks for room, and one drains the spool, oldest first, deleting what Kafka has acknowledged;
 of several processes that share a spool one drains. The only module of ingest that imports confluent_kafka.
 """
 
