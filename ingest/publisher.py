@@ -209,19 +209,20 @@ class KafkaPublisher:
         """Moves the spool to Kafka as far as it goes, unless another process is at it."""
         if self._fatal:
             self._replace_producer()
-        if not self._up and not self._kafka_answers():
+        was_down = not self._up
+        if was_down and not self._kafka_answers():
             return
         with self._spool.draining() as mine:
-            if mine:
-                self._empty()
-            else:
-                self._mark_up()
+            still_up = not mine or self._empty()
+        if was_down and still_up:  # if not, a publish may have found it down meanwhile
+            self._mark_up()
 
-    def _empty(self) -> None:
+    def _empty(self) -> bool:
+        """Whether Kafka took all that waited."""
         while not self._closing.is_set():
             waiting = self._spool.oldest(DRAIN_RECORDS)
             if not waiting:
-                return self._mark_up()
+                break
             failures = {failure.record: failure for failure in self._deliver([record for _, record in waiting])}
             self._spool.delete([id_ for id_, record in waiting if record not in failures])
             kept = [(id_, failures[record]) for id_, record in waiting if record in failures]
@@ -231,8 +232,10 @@ class KafkaPublisher:
                     self._spool.set_aside(id_, failure.reason)
             again = [failure for _, failure in kept if not failure.refused]
             if again:
-                return self._mark_down(again[0].reason)
+                self._mark_down(again[0].reason)
+                return False
             self._mark_up()
+        return True
 
     def _kafka_answers(self) -> bool:
         try:
