@@ -138,13 +138,16 @@ class Collector(_Section):
     url: str = ""
     host: str = "127.0.0.1"
     port: Port = 8000
-    threads: Annotated[int, Field(ge=1)] = 16
+    workers: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] = 16  # of each worker
     write_keys: dict[Name, str] = {"demo": "demo"}
     allowed_origins: list[str] = []
     anonymize_ip: bool = True
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
-    ack_timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
+    ack_timeout_seconds: Annotated[float, Field(gt=0)] = 2.0
     spool_max_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    spool_headroom_bytes: Annotated[int, Field(ge=1024**2)] = 64 * 1024**2
+    spool_max_age_seconds: Annotated[float, Field(gt=0)] = 7 * 86400.0
 
     @property
     def address(self) -> str:

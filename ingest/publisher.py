@@ -1,7 +1,9 @@
 """Records to Kafka, or to the spool while Kafka is away: `publish` returns only when all of them are durable.
 
-The only module of ingest that imports confluent_kafka. Two threads work beside the callers: one serves librdkafka's
-delivery reports, the other drains the spool, oldest first, deleting what Kafka has acknowledged.
+What is sent to Kafka has room in the spool promised before, so that it is never answered as failed and found in Kafka
+later: whatever Kafka does not acknowledge in time is spooled. Threads work beside the callers: one serves librdkafka's
+delivery reports, one looks for room, and one drains the spool, oldest first, deleting what Kafka has acknowledged;
+of several processes that share a spool one drains. The only module of ingest that imports confluent_kafka.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +26,7 @@ from ingest.errors import PublishError
 from ingest.spool import Record, Spool
 
 DRAIN_RECORDS = 500
+_LOOK_SECONDS = 0.2
 _REFUSED = frozenset(
     (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD)
 )  # errors that no retry can cure
@@ -31,18 +35,22 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class PublisherState:
-    """`kafka_up`: as of the last attempt; `spooled`: records that wait on disk; `accepting`: publish would work."""
+    """`kafka_up`: as of the last attempt; `accepting`: publish would work. `spooled` records wait on disk, in
+    `spooled_bytes`, the oldest for `oldest_seconds`; `in_flight` records have been sent and are not acknowledged."""
 
     kafka_up: bool
     spooled: int
     accepting: bool
+    spooled_bytes: int = 0
+    oldest_seconds: float = 0.0
+    in_flight: int = 0
 
 
 class Publisher(Protocol):
     """Where the collector hands its records."""
 
     def publish(self, records: Sequence[Record]) -> None:
-        """Returns when all records are durable. Raises PublishError when they are not: the caller keeps them."""
+        """Returns when all records are durable. Raises PublishError when none was taken: the caller keeps them."""
 
     def state(self) -> PublisherState: ...
 
@@ -65,50 +73,97 @@ class KafkaPublisher:
     ) -> None:
         """Does not wait for Kafka. `drain_interval`: seconds between two looks at the spool. Raises PublishError."""
         collector = settings.collector
-        self._spool = Spool(settings.home / "spool" / "collector.db", collector.spool_max_bytes)
+        self._spool = Spool(
+            settings.home / "spool" / "collector.db",
+            collector.spool_max_bytes,
+            headroom=min(collector.spool_headroom_bytes, collector.spool_max_bytes // 2),
+            processes=collector.workers,
+            max_age_seconds=collector.spool_max_age_seconds,
+        )
         self._schema = schema_record(settings)
         self._schema_acked = self._schema_spooled = False
         self._config = _config(settings) | {"error_cb": self._on_error}
         self._make_producer, self._drain_interval = make_producer, drain_interval
         self._report_timeout = collector.ack_timeout_seconds
         self._producer = make_producer(self._config)
-        self._up, self._fatal, self._accepting = True, False, True
+        self._up, self._fatal = True, False
+        self._no_room: PublishError | None = None  # why the spool can't promise anything, as of the last look
+        self._look()
         self._closing = threading.Event()
         self._stop_polling = threading.Event()
         self._threads = [
             threading.Thread(target=target, name=f"publisher-{target.__name__.strip('_')}", daemon=True)
-            for target in (self._drain_loop, self._poll_loop)
+            for target in (self._drain_loop, self._look_loop, self._poll_loop)
         ]
         for thread in self._threads:
             thread.start()
 
     def publish(self, records: Sequence[Record]) -> None:
-        """Returns when every record is acknowledged by Kafka or fsynced in the spool. Raises PublishError."""
+        """Returns when every record is acknowledged by Kafka or fsynced in the spool.
+
+        Raises PublishError when there is no room, before anything is sent.
+        """
         if not records:
             return
         if not self._up:
             return self._to_spool(records)
-        failures = self._deliver(records)
-        refused = [failure for failure in failures if failure.refused]
-        if len(refused) < len(failures):
-            self._mark_down(next(failure.reason for failure in failures if not failure.refused))
-            self._to_spool([failure.record for failure in failures if not failure.refused])
-        if refused:
-            raise PublishError(f"Kafka refuses {len(refused)} of {len(records)} records: {refused[0].reason}")
+        with self._room_for(records):
+            failures = self._deliver(records)
+            if failures:
+                unreachable = [failure for failure in failures if not failure.refused]
+                if unreachable:
+                    self._mark_down(unreachable[0].reason)
+                # What Kafka refuses for good goes there too: draining sets it aside for a person to look at.
+                self._to_spool([failure.record for failure in failures], promised=True)
 
     def state(self) -> PublisherState:
-        spooled = len(self._spool)
-        return PublisherState(self._up, spooled, self._up or self._accepting)
+        waiting = self._spool.state()
+        return PublisherState(
+            kafka_up=self._up,
+            spooled=waiting.records,
+            accepting=self._no_room is None if self._spool.enabled else self._up,
+            spooled_bytes=waiting.bytes,
+            oldest_seconds=waiting.oldest_seconds,
+            in_flight=len(self._producer),
+        )
 
     def close(self) -> None:
         """Ends the threads; what is in the spool stays there for the next start."""
-        drain, poll = self._threads
+        *workers, poll = self._threads
         self._closing.set()
-        drain.join(self._report_timeout + 5)
+        for thread in workers:
+            thread.join(self._report_timeout + 5)
         self._producer.flush(self._report_timeout)
         self._stop_polling.set()
         poll.join(5)
         self._spool.close()
+
+    @contextmanager
+    def _room_for(self, records: Sequence[Record]) -> Iterator[None]:
+        if not self._spool.enabled:
+            yield
+            return
+        if self._no_room is not None:
+            raise self._no_room
+        with self._spool.reserve(records, self._report_timeout):
+            yield
+
+    def _look_loop(self) -> None:
+        while not self._closing.wait(_LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        """Whether the spool has the room that `publish` promises."""
+        if not self._spool.enabled:
+            return
+        try:
+            self._spool.check_room()
+        except PublishError as error:
+            if self._no_room is None:
+                _log.error("spool_has_no_room", reason=str(error))
+            self._no_room = error
+        else:
+            self._no_room = None
 
     def _deliver(self, records: Sequence[Record]) -> list[_Failure]:
         """Sends to Kafka and waits; the schema first, once per process."""
@@ -138,14 +193,10 @@ class KafkaPublisher:
             return [_Failure(record, "no delivery report came", refused=False) for record in records]
         return reports.failures
 
-    def _to_spool(self, records: Sequence[Record]) -> None:
-        first = [] if self._schema_spooled else [self._schema]
-        try:
-            self._spool.append([*first, *records])
-        except PublishError:
-            self._accepting = False
-            raise
-        self._schema_spooled = self._accepting = True
+    def _to_spool(self, records: Sequence[Record], promised: bool = False) -> None:
+        first = [] if self._schema_spooled or self._schema_acked else [self._schema]
+        self._spool.append([*first, *records], promised)
+        self._schema_spooled = True
 
     def _drain_loop(self) -> None:
         while not self._closing.wait(self._drain_interval):
@@ -155,18 +206,25 @@ class KafkaPublisher:
                 _log.error("spool_drain_failed", error=repr(error))
 
     def _drain(self) -> None:
-        """Moves the spool to Kafka as far as it goes."""
+        """Moves the spool to Kafka as far as it goes, unless another process is at it."""
         if self._fatal:
             self._replace_producer()
-        if not self._up and not self._kafka_answers():
+        was_down = not self._up
+        if was_down and not self._kafka_answers():
             return
+        with self._spool.draining() as mine:
+            still_up = not mine or self._empty()
+        if was_down and still_up:  # if not, a publish may have found it down meanwhile
+            self._mark_up()
+
+    def _empty(self) -> bool:
+        """Whether Kafka took all that waited."""
         while not self._closing.is_set():
             waiting = self._spool.oldest(DRAIN_RECORDS)
             if not waiting:
-                return self._mark_up()
+                break
             failures = {failure.record: failure for failure in self._deliver([record for _, record in waiting])}
             self._spool.delete([id_ for id_, record in waiting if record not in failures])
-            self._accepting = True
             kept = [(id_, failures[record]) for id_, record in waiting if record in failures]
             for id_, failure in kept:
                 if failure.refused:
@@ -174,8 +232,10 @@ class KafkaPublisher:
                     self._spool.set_aside(id_, failure.reason)
             again = [failure for _, failure in kept if not failure.refused]
             if again:
-                return self._mark_down(again[0].reason)
+                self._mark_down(again[0].reason)
+                return False
             self._mark_up()
+        return True
 
     def _kafka_answers(self) -> bool:
         try:
@@ -208,7 +268,7 @@ class KafkaPublisher:
 
     def _mark_up(self) -> None:
         if not self._up:
-            self._up = self._accepting = True
+            self._up = True
             _log.info("kafka_up", spooled=len(self._spool))
 
 
@@ -258,7 +318,6 @@ def _config(settings: Settings) -> dict[str, Any]:
         "acks": "all",
         "enable.idempotence": True,  # or a broker's restart doubles events
         "partitioner": "murmur2_random",  # as Java's clients, so that a key's partition is the same for all
-        # Well below the time that a caller waits, as librdkafka looks for timeouts once a second: what was answered
-        # as failed must not be stored later.
-        "delivery.timeout.ms": int(settings.collector.ack_timeout_seconds * 700),
+        # What was not acknowledged when its caller gave up is in the spool: sending it longer would only double it.
+        "delivery.timeout.ms": max(1000, int(settings.collector.ack_timeout_seconds * 1000)),
     }

@@ -1,27 +1,39 @@
 """A durable buffer on local disk for records that Kafka does not take now: fsynced before `append` returns.
 
-One SQLite file in WAL mode with synchronous=FULL, so that several threads and processes may share it. Ids only grow
-(AUTOINCREMENT): a deletion can never hit a record that came later.
+One SQLite file in WAL mode with synchronous=FULL, so that several threads and processes may share it. Threads that
+append at once share one commit, and so one fsync. Each record carries a checksum. Ids only grow (AUTOINCREMENT): a
+deletion can never hit a record that came later.
+
+Room is promised before a record is sent to Kafka, since what is in flight can't be taken back: `reserve` counts what
+this process has promised, and a ballast file of the same size lies beside the spool, given up when the disk is full.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import sqlite3
 import threading
+import time
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import structlog
 
 from ingest.errors import PublishError, SpoolFull
 
 _PAGE = 4096
+_ROW = 48  # bytes of a row beside its record
 _READ_BYTES = 4 * 1024 * 1024
-_MIN_PAGES = 8  # an empty spool has this many
 _CREATE = """
-CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, key BLOB, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, topic TEXT NOT NULL, key BLOB,
+    value BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS refused (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, key BLOB, value BLOB NOT NULL, reason TEXT NOT NULL);
 """  # noqa: E501
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,84 +45,284 @@ class Record:
     value: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """Records that wait, the bytes they take on disk, and the age of the oldest in seconds (0 when none waits)."""
+
+    records: int
+    bytes: int
+    oldest_seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    """What one thread wants on disk, and what became of it."""
+
+    records: Sequence[Record]
+    limit: int
+    done: bool = False
+    error: PublishError | None = field(default=None)
+
+
 class Spool:
     """Appended at one end, drained at the other; what Kafka refuses for good is set aside, never lost."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        """Opens or creates the file. `max_bytes` bounds its size; 0 takes nothing. Raises PublishError."""
-        self.path, self._max_bytes = path, max_bytes
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        path: Path,
+        max_bytes: int,
+        *,
+        headroom: int = 0,
+        processes: int = 1,
+        max_age_seconds: float = float("inf"),
+    ) -> None:
+        """Opens or creates the file. Raises PublishError.
+
+        `max_bytes` bounds its size, 0 takes nothing; the last `headroom` bytes of it are for records that were promised
+        room, shared by so many `processes`. With a record older than `max_age_seconds` nothing new is taken.
+        """
+        self.path, self._max_bytes, self._max_age = path, max_bytes, max_age_seconds
+        self._headroom, self._share = headroom, headroom // processes
+        self._lock, self._queue_lock, self._room = threading.Lock(), threading.Lock(), threading.Condition()
+        self._queue: list[_Append] = []
+        self._promised = 0
+        self._ballast = path.with_suffix(".ballast")
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-            self._db.execute(f"PRAGMA page_size={_PAGE}")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_CREATE)
-            self._db.execute(f"PRAGMA max_page_count={max(_MIN_PAGES, max_bytes // _PAGE)}")
+            self._db = self._open()
+        self.restore_ballast()
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Adds all or none; they are on disk when this returns. Raises SpoolFull, PublishError."""
-        if not self._max_bytes:
-            raise SpoolFull("the spool is switched off (CLICKSTREAM_COLLECTOR__SPOOL_MAX_BYTES is 0)")
-        with self._transaction():
-            self._db.executemany(
-                "INSERT INTO records (topic, key, value) VALUES (?, ?, ?)",
-                [(record.topic, record.key, record.value) for record in records],
+    @property
+    def enabled(self) -> bool:
+        """Whether it takes anything at all."""
+        return self._max_bytes > 0
+
+    # Room
+
+    @contextlib.contextmanager
+    def reserve(self, records: Sequence[Record], patience: float = 1.0) -> Iterator[None]:
+        """Promises that `append(records, promised=True)` finds room. Raises SpoolFull when there is none to promise.
+
+        Waits up to `patience` seconds for others to give back what they were promised.
+        """
+        size = _size(records)
+        with self._room:
+            if size > self._share or not self._room.wait_for(lambda: self._promised + size <= self._share, patience):
+                raise SpoolFull(f"{self.path}: no room can be promised to {size} bytes")
+            self._promised += size
+        try:
+            yield
+        finally:
+            with self._room:
+                self._promised -= size
+                self._room.notify_all()
+
+    def check_room(self) -> None:
+        """Raises SpoolFull when the spool can't promise its headroom: it is full, too old, or the disk is."""
+        with self._lock, self._errors():
+            used, oldest = self._used(), self._oldest()
+        if used > self._max_bytes - self._headroom:
+            raise SpoolFull(f"{self.path}: {used} bytes wait, the limit is {self._max_bytes - self._headroom}")
+        if oldest > self._max_age:
+            raise SpoolFull(
+                f"{self.path}: its oldest record has waited {oldest:.0f} s, the limit is {self._max_age:.0f}"
             )
+        if self._headroom and not self.restore_ballast():
+            raise SpoolFull(f"{self.path}: the disk has no {self._headroom} bytes left")
+
+    def restore_ballast(self) -> bool:
+        """Whether the disk space that was promised is held; takes it again where it was given up and there is some."""
+        if not self._headroom:
+            return True
+        try:
+            with self._ballast.open("ab") as file:
+                if os.fstat(file.fileno()).st_size < self._headroom:
+                    os.posix_fallocate(file.fileno(), 0, self._headroom)
+        except OSError:
+            self._give_up_ballast()  # a half of it would only fill the disk
+            return False
+        return True
+
+    def _give_up_ballast(self) -> None:
+        with contextlib.suppress(OSError):
+            os.truncate(self._ballast, 0)
+
+    # Records in
+
+    def append(self, records: Sequence[Record], promised: bool = False) -> None:
+        """Adds all or none; they are on disk when this returns. Raises SpoolFull, PublishError.
+
+        `promised`: they may take the headroom, for they are in flight to Kafka already.
+        """
+        if not self.enabled:
+            raise SpoolFull("the spool is switched off (CLICKSTREAM_COLLECTOR__SPOOL_MAX_BYTES is 0)")
+        mine = _Append(records, self._max_bytes if promised else self._max_bytes - self._headroom)
+        with self._queue_lock:
+            self._queue.append(mine)
+        with self._lock:  # the first who gets here commits for all who wait
+            if not mine.done:
+                self._commit_queue()
+        if mine.error is not None:
+            raise mine.error
+
+    def _commit_queue(self) -> None:
+        with self._queue_lock:
+            group, self._queue = self._queue, []
+        try:
+            self._commit(group)
+        except SpoolFull as full:
+            # The disk is full, as the file's own limit is checked before. What was promised gets the ballast's place.
+            self._give_up_ballast()
+            promised = [one for one in group if one.limit == self._max_bytes]
+            self._fail([one for one in group if one not in promised], full)
+            self._retry(promised)
+        except PublishError as error:
+            self._fail(group, error)
+        for one in group:
+            one.done = True
+
+    def _retry(self, group: list[_Append]) -> None:
+        try:
+            self._commit(group)
+        except PublishError as error:
+            _log.error("promise_broken", spool=str(self.path), reason=str(error))
+            self._fail(group, error)
+
+    @staticmethod
+    def _fail(group: list[_Append], error: PublishError) -> None:
+        for one in group:
+            one.error = one.error or error
+
+    def _commit(self, group: list[_Append]) -> None:
+        """One transaction for all that fits."""
+        with self._transaction():
+            used, now = self._used(), time.time()
+            for one in group:
+                used += _size(one.records)
+                if used > one.limit:
+                    used -= _size(one.records)
+                    one.error = SpoolFull(f"{self.path}: {used} of {one.limit} bytes are taken")
+                    continue
+                self._db.executemany(
+                    "INSERT INTO waiting (at, topic, key, value, checksum) VALUES (?, ?, ?, ?, ?)",
+                    [(now, record.topic, record.key, record.value, _checksum(record)) for record in one.records],
+                )
+
+    # Records out
+
+    @contextlib.contextmanager
+    def draining(self) -> Iterator[bool]:
+        """Whether this process may drain now; as long as it does, no other may."""
+        with self.path.with_suffix(".drain").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def oldest(self, limit: int) -> list[tuple[int, Record]]:
-        """Up to `limit` records, and not much more than 4 MiB, with their ids, oldest first."""
+        """Up to `limit` records, and not much more than 4 MiB, with their ids, oldest first.
+
+        What its checksum contradicts is set aside.
+        """
         found: list[tuple[int, Record]] = []
+        broken: list[int] = []
         size = 0
         with self._lock, self._errors():
-            rows = self._db.execute("SELECT id, topic, key, value FROM records ORDER BY id LIMIT ?", (limit,))
-            for id_, topic, key, value in rows:
-                found.append((id_, Record(topic, key, value)))
+            rows = self._db.execute("SELECT id, topic, key, value, checksum FROM waiting ORDER BY id LIMIT ?", (limit,))
+            for id_, topic, key, value, checksum in rows:
+                record = Record(topic, key, value)
+                if _checksum(record) != checksum:
+                    broken.append(id_)
+                    continue
+                found.append((id_, record))
                 size += len(value)
                 if size > _READ_BYTES:
                     break
             rows.close()
-        return found
+        for id_ in broken:
+            _log.error("spooled_record_damaged", spool=str(self.path), id=id_)
+            self.set_aside(id_, "its checksum does not match: the disk has changed it")
+        return found if found or not broken else self.oldest(limit)
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forgets records that Kafka has; unknown ids are fine (another process was faster)."""
-        with self._transaction():
-            self._db.executemany("DELETE FROM records WHERE id = ?", [(id_,) for id_ in ids])
+        with self._lock, self._transaction():
+            self._db.executemany("DELETE FROM waiting WHERE id = ?", [(id_,) for id_ in ids])
         if not len(self):
             with self._lock, contextlib.suppress(sqlite3.Error):  # gives the disk its space back, or not
                 self._db.execute("VACUUM")
 
     def set_aside(self, id_: int, reason: str) -> None:
         """Moves a record that Kafka can never take out of the way; it stays in the file for a person to look at."""
-        with self._transaction():
+        with self._lock, self._transaction():
             self._db.execute(
-                "INSERT OR IGNORE INTO refused SELECT id, topic, key, value, ? FROM records WHERE id = ?",
+                "INSERT OR IGNORE INTO refused SELECT id, topic, key, value, ? FROM waiting WHERE id = ?",
                 (reason, id_),
             )
-            self._db.execute("DELETE FROM records WHERE id = ?", (id_,))
+            self._db.execute("DELETE FROM waiting WHERE id = ?", (id_,))
 
     def refused(self) -> list[tuple[Record, str]]:
-        """What was set aside, with Kafka's reasons."""
+        """What was set aside, with the reasons."""
         with self._lock, self._errors():
             rows = self._db.execute("SELECT topic, key, value, reason FROM refused ORDER BY id").fetchall()
         return [(Record(*row[:3]), row[3]) for row in rows]
 
-    def __len__(self) -> int:
-        """Records waiting. Ids are dense but for deletions by several processes at once, so ends are enough."""
+    def state(self) -> SpoolState:
+        """How much waits, and how long."""
         with self._lock, self._errors():
-            row = self._db.execute(
-                "SELECT (SELECT max(id) FROM records) - (SELECT min(id) FROM records) + 1"
-            ).fetchone()
-        return int(row[0] or 0)
+            return SpoolState(self._count(), self._used(), self._oldest())
+
+    def __len__(self) -> int:
+        """Records waiting."""
+        with self._lock, self._errors():
+            return self._count()
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
+    # SQLite
+
+    def _open(self) -> sqlite3.Connection:
+        """The database; one that is damaged is put aside, whole, for a person to look at."""
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise
+            aside = self.path.with_suffix(f".damaged-{time.time_ns()}")
+            self.path.rename(aside)
+            _log.error("spool_damaged", spool=str(self.path), kept_as=str(aside), reason=str(error))
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
+        db.execute(f"PRAGMA page_size={_PAGE}")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_CREATE)
+        return db
+
+    def _count(self) -> int:
+        """Ids are dense but for deletions by several processes at once, so ends are enough."""
+        row = self._db.execute("SELECT (SELECT max(id) FROM waiting) - (SELECT min(id) FROM waiting) + 1").fetchone()
+        return int(row[0] or 0)
+
+    def _used(self) -> int:
+        """Bytes of the file that hold something."""
+        [pages] = self._db.execute("PRAGMA page_count").fetchone()
+        [free] = self._db.execute("PRAGMA freelist_count").fetchone()
+        return int(pages - free) * _PAGE
+
+    def _oldest(self) -> float:
+        row = self._db.execute("SELECT at FROM waiting ORDER BY id LIMIT 1").fetchone()
+        return max(0.0, time.time() - row[0]) if row else 0.0
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock, self._errors():
+        with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -126,7 +338,20 @@ class Spool:
             yield
         except sqlite3.Error as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise SpoolFull(f"{self.path}: the spool's limit or the disk is reached") from error
+                raise SpoolFull(f"{self.path}: the disk is full") from error
             raise PublishError(f"{self.path}: {error}") from error
         except OSError as error:
             raise PublishError(f"{self.path}: {error}") from error
+
+
+def _size(records: Sequence[Record]) -> int:
+    """Bytes of pages that records take at the most: up to a third of a page stays empty, long values use whole ones."""
+    size = _PAGE
+    for record in records:
+        own = len(record.topic) + len(record.key or b"") + len(record.value) + _ROW
+        size += own * 3 // 2 if own < _PAGE // 2 else own + 2 * _PAGE
+    return size
+
+
+def _checksum(record: Record) -> int:
+    return zlib.crc32(record.value, zlib.crc32(record.key or b"", zlib.crc32(record.topic.encode())))

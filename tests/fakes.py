@@ -100,6 +100,9 @@ class FakeProducer:
     def purge(self) -> None:
         pass
 
+    def __len__(self) -> int:
+        return len(self._reports)
+
     def list_topics(self, timeout: float) -> None:
         if self.down:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))

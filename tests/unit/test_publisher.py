@@ -11,7 +11,7 @@ import pytest
 
 from infra.settings import Collector, Kafka, Settings
 from ingest import codec
-from ingest.errors import PublishError, SpoolFull
+from ingest.errors import SpoolFull
 from ingest.publisher import KafkaPublisher
 from ingest.spool import Record
 from tests.fakes import FakeProducer
@@ -112,12 +112,43 @@ def test_neither_kafka_nor_disk_is_an_error_and_not_accepting(tmp_path: Path) ->
     rig.publisher.close()
 
 
-def test_a_record_that_kafka_never_takes_is_an_error_and_not_spooled(rig: Rig) -> None:
+def test_a_record_that_kafka_never_takes_is_kept_on_disk_beside_the_spool(rig: Rig) -> None:
     rig.producer.too_large = 10_000
-    with pytest.raises(PublishError, match="1 of 2"):
-        rig.publisher.publish(records("a", "x" * 20_000))
+    rig.publisher.publish(records("a", "x" * 20_000))
+    until(lambda: rig.publisher.state().spooled == 0)
     assert rig.values() == [b"a"]
-    assert rig.publisher.state().spooled == 0
+    assert [(len(record.value)) for record, _ in rig.publisher._spool.refused()] == [20_000]
+
+
+def test_without_room_in_the_spool_nothing_is_sent_to_kafka(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, spool_max_bytes=200_000, drain_interval=60)
+    rig.publisher.publish(records("a"))
+    rig.publisher._spool.append(records(*["x" * 1000] * 100), promised=True)  # another process was in flight
+    rig.publisher._look()
+    assert rig.publisher.state().kafka_up and not rig.publisher.state().accepting
+    with pytest.raises(SpoolFull):
+        rig.publisher.publish(records("b"))
+    assert rig.values() == [b"a"]
+    rig.publisher._drain()
+    rig.publisher._look()
+    rig.publisher.publish(records("b"))
+    assert rig.values()[-1] == b"b"
+    rig.publisher.close()
+
+
+def test_of_two_processes_one_drains(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    with rig.publisher._spool.draining() as mine:
+        assert mine
+        other = Rig(tmp_path)
+        other.producer.down = True
+        other.publisher.publish(records("a"))
+        other.producer.down = False
+        until(lambda: other.publisher.state().kafka_up)
+        assert other.values() == [] and other.publisher.state().spooled == 2
+    until(lambda: rig.values() + other.values() == [b"a"])
+    other.publisher.close()
+    rig.publisher.close()
 
 
 def test_a_spooled_record_that_kafka_never_takes_does_not_block_the_rest(rig: Rig) -> None:
@@ -144,7 +175,7 @@ def test_properties_pass_through_but_durability_is_not_theirs(rig: Rig) -> None:
     assert rig.config["acks"] == "all"
     assert rig.config["enable.idempotence"] is True
     assert rig.config["partitioner"] == "murmur2_random"
-    assert rig.config["delivery.timeout.ms"] < rig.settings.collector.ack_timeout_seconds * 1000
+    assert rig.config["delivery.timeout.ms"] == 2000
 
 
 def test_the_configuration_is_one_that_librdkafka_takes(rig: Rig) -> None:

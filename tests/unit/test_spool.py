@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +118,112 @@ def test_a_big_spool_is_read_in_pieces(tmp_path: Path) -> None:
     spool.append([record(n, MIB) for n in range(10)])
     assert len(spool.oldest(10)) == 5
     spool.close()
+
+
+def test_promised_room_is_kept_for_those_whom_it_was_promised(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", MIB, headroom=MIB // 2)
+    late = [record(n, 1000) for n in range(50)]
+    with spool.reserve(late):
+        with pytest.raises(SpoolFull):
+            for start in range(0, 10_000, 10):
+                spool.append([record(n, 1000) for n in range(start, start + 10)])
+        before = len(spool)
+        assert 200 < before < 600
+        spool.append(late, promised=True)
+    assert len(spool) == before + 50
+    with pytest.raises(SpoolFull):
+        spool.check_room()
+    drain(spool)
+    spool.check_room()
+    spool.close()
+
+
+def test_no_more_is_promised_than_there_is(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", MIB, headroom=400_000, processes=2)
+    with (
+        spool.reserve([record(1, 150_000)]),
+        pytest.raises(SpoolFull),
+        spool.reserve([record(2, 150_000)], patience=0.01),
+    ):
+        pass
+    with spool.reserve([record(2, 150_000)], patience=0.01):
+        pass
+    with pytest.raises(SpoolFull), spool.reserve([record(3, 250_000)], patience=0.01):  # more than its share, ever
+        pass
+    spool.close()
+
+
+def test_who_is_promised_room_may_wait_for_another_to_give_it_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", MIB, headroom=200_000)
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with spool.reserve([record(1, 150_000)]):
+            held.set()
+            go.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    threading.Timer(0.05, go.set).start()
+    with spool.reserve([record(2, 150_000)], patience=5):
+        assert go.is_set()
+    holder.join()
+    spool.close()
+
+
+def test_the_ballast_holds_the_disk_space_that_was_promised(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", MIB, headroom=200_000)
+    ballast = tmp_path / "spool.ballast"
+    assert ballast.stat().st_blocks * 512 >= 200_000
+    ballast.write_bytes(b"")
+    spool.check_room()
+    assert ballast.stat().st_blocks * 512 >= 200_000
+    spool.close()
+
+
+def test_a_spool_with_a_record_that_is_too_old_takes_nothing_new(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", MIB, max_age_seconds=0.01)
+    spool.append([record(1)])
+    time.sleep(0.02)
+    with pytest.raises(SpoolFull, match="oldest record"):
+        spool.check_room()
+    assert spool.state().records == 1 and spool.state().oldest_seconds >= 0.02
+    drain(spool)
+    spool.check_room()
+    spool.close()
+
+
+def test_a_damaged_record_is_set_aside_and_the_others_are_drained(spool: Spool) -> None:
+    spool.append([record(n) for n in range(3)])
+    with sqlite3.connect(spool.path) as other:
+        other.execute("UPDATE waiting SET value = X'78' WHERE id = 2")
+    other.close()
+    assert drain(spool) == [record(0), record(2)]
+    [(_, reason)] = spool.refused()
+    assert "checksum" in reason
+
+
+def test_a_file_that_is_no_spool_is_put_aside_whole(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_bytes(b"nonsense" * 1000)
+    spool = Spool(tmp_path / "spool.db", MIB)
+    spool.append([record(1)])
+    assert len(spool) == 1
+    [aside] = tmp_path.glob("spool.damaged-*")
+    assert aside.read_bytes() == b"nonsense" * 1000
+    spool.close()
+
+
+def test_threads_that_append_at_once_share_a_commit(spool: Spool) -> None:
+    spool._lock.acquire()  # all of them arrive while another one commits
+    threads = [threading.Thread(target=spool.append, args=([record(n)],)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(spool._queue) < 8:
+        time.sleep(0.001)
+    commits: list[str] = []
+    spool._db.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
+    spool._lock.release()
+    for thread in threads:
+        thread.join()
+    assert len(spool) == 8 and commits == ["COMMIT"]
