@@ -60,7 +60,7 @@ class CollectorClient:
         self._address = settings.collector.address
         self._session = requests.Session()
         self._session.trust_env = False  # settings say where the collector is; no proxy in between
-        self._session.headers["X-Write-Key"] = next(iter(settings.collector.write_keys.values()))
+        self._session.headers["X-Write-Key"] = next(iter(settings.collector.write_keys.values())).secret
         self._session.mount(self._address, HTTPAdapter(max_retries=_retry(retries)))
         self._session.mount(f"{self._address}/health", HTTPAdapter(max_retries=_retry(2)))
 
