@@ -32,8 +32,8 @@ IDENTIFIERS = (
     "anon_distinct_id", "alias", "traits", "set", "set_once", "email", "phone", "username", "first_name", "last_name",
     "ip", "ip_address", "duid", "nuid", "tnuid", "uid", "sid", "domain_userid", "network_userid", "domain_sessionid",
     "first_event_id", "advertising_id", "idfa", "idfv", "gaid", "aaid", "android_id", "apple_idfa", "apple_idfv",
-    "android_idfa", "openidfa", "fbp", "fbc", "gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "twclid",
-    "li_fat_id",
+    "android_idfa", "openidfa", "fbp", "fbc", "gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid",
+    "twclid", "li_fat_id",
 )  # fmt: skip
 
 _STRUCTURE = {"event_type", "occurred_at", "sent_at", "message_id", "sequence", "consent", "experiments"}
@@ -151,7 +151,7 @@ def _clean(payload: Mapping[str, Any], scrubber: Scrubber, counts: Counter[str])
         how = None if name in _STRUCTURE or name in _CONTAINERS else scrubber.how(name)
         if name in _STRUCTURE:
             out[name] = value
-        elif how is None:
+        elif how is None or how == "encoded":
             out[name] = scrubber.value(value, counts)
         elif how == "hashed" and value is not None and (isinstance(value, str) or name not in _CONTRACT):
             counts["hashed"] += 1

@@ -17,13 +17,14 @@ from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote, unquote_plus
 
-How = Literal["dropped", "hashed"]
+How = Literal["dropped", "hashed", "encoded"]
 HASHED = "hashed:"
 
 _PARTS = re.compile(r"[.\[\]]+")
 _PARAMETERS = re.compile(r"([&;])")
 _IS_HASHED = re.compile(HASHED + "[0-9a-f]{32}")
 _IS_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:|[/?#])")
+_ATOMS = {int, float, bool, type(None)}
 _ENCODED = {"cx", "uepx", "data"}  # Snowplow's and our pixel's parameters that hold base64
 # A name and its value in what is no JSON: linear, as it starts at a name's start only.
 _IN_TEXT = re.compile(
@@ -45,7 +46,9 @@ class Scrubber:
         for name, value in values.items():
             how = self.how(name)
             if how is None:
-                out[name] = self._encoded(value, counts) if _plain(name) in _ENCODED else self.value(value, counts)
+                out[name] = value if value.__class__ in _ATOMS else self.value(value, counts)
+            elif how == "encoded":
+                out[name] = self._encoded(value, counts)
             elif how == "hashed" and value is not None:
                 counts["hashed"] += 1
                 out[name] = self.hash(value)
@@ -68,7 +71,7 @@ class Scrubber:
 
         def without(match: re.Match[str]) -> str:
             how = self.how(unquote_plus(match[1]))
-            if how is None:
+            if how is None or how == "encoded":
                 return match[0]
             counts["dropped"] += 1  # a hash of a broken value would be of no use
             return match[1] + match[2] + '""'
@@ -158,6 +161,6 @@ def _by_name(dropped: re.Pattern[str] | None, hashed: re.Pattern[str] | None) ->
         for pattern, answer in ((dropped, "dropped"), (hashed, "hashed")):
             if pattern and any(pattern.fullmatch(_plain(one)) for one in {name, last}):
                 return answer  # type: ignore[return-value]
-        return None
+        return "encoded" if _plain(name) in _ENCODED else None
 
     return how
