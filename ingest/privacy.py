@@ -23,6 +23,7 @@ from ingest.events import ClickEvent
 from ingest.protocols import Context
 from ingest.scrub import Scrubber
 
+PAYLOAD_FIELDS = {*ClickEvent.__annotations__, "user_agent", "sdk", "sent_at"}  # all others become properties
 ANONYMOUS, REDACTED, INTERNAL = "anonymous", "redacted", "internal"  # flags of events
 
 # Under which trackers send who it was; see ingest/scrub.py for how names are compared.
@@ -38,7 +39,6 @@ IDENTIFIERS = (
 
 _STRUCTURE = {"event_type", "occurred_at", "sent_at", "message_id", "sequence", "consent", "experiments"}
 _CONTAINERS = {"properties", "page", "campaign"}
-_CONTRACT = {*ClickEvent.__annotations__, "user_agent", "sdk", "sent_at"}
 _YES, _NO = (True, 1, "1", "true"), (False, 0, "0", "false")
 
 
@@ -153,7 +153,7 @@ def _clean(payload: Mapping[str, Any], scrubber: Scrubber, counts: Counter[str])
             out[name] = value
         elif how is None or how == "encoded":
             out[name] = scrubber.value(value, counts)
-        elif how == "hashed" and value is not None and (isinstance(value, str) or name not in _CONTRACT):
+        elif how == "hashed" and value is not None and (isinstance(value, str) or name not in PAYLOAD_FIELDS):
             counts["hashed"] += 1
             out[name] = scrubber.hash(value)
         elif value is not None:
