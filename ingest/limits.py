@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from limits import RateLimitItem, parse_many
@@ -28,6 +28,7 @@ from ingest.errors import InvalidEvent
 PAUSE_SECONDS = 5.0  # without counting, after the store of the counts failed
 _SWEEP_AT = 10_000
 _STORE_TIMEOUT_SECONDS = 0.25
+_NESTED = {dict, list}
 _log = structlog.get_logger()
 
 
@@ -177,15 +178,15 @@ def check_size(events: int, limit: int) -> None:
         raise InvalidEvent("batch", f"holds more than {limit} events")
 
 
-def check_depth(payload: object, limit: int) -> None:
+def check_depth(payload: Any, limit: int) -> None:
     """Raises InvalidEvent where objects and arrays nest deeper than `limit`; the payload itself is level 1."""
-    level = [payload]
+    level = [payload] if payload.__class__ in _NESTED else []
     for _ in range(limit):
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
-            if isinstance(inner, dict | list)
+            for inner in (outer.values() if outer.__class__ is dict else outer)
+            if inner.__class__ in _NESTED
         ]
         if not level:
             return

@@ -5,7 +5,7 @@
 
 <folder>/<name>.json describes the properties of the events of that name: their event_name, else their event_type. The
 contract's own fields of a shop (item_id, value …) are seen beside them, so that a plan can require them. A property
-that the schema doesn't name is unknown, unless its `additionalProperties` allow more: a setting says whether it may come.
+that the schema doesn't name is unknown, unless its `additionalProperties` allow more.
 """
 
 from __future__ import annotations
