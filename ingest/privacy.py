@@ -111,7 +111,10 @@ class Rules:
             if context.drop or scrubber is None:
                 return None if context.drop else value
             counts: Counter[str] = Counter()
-            return scrubber.text(value, counts) if isinstance(value, str) else scrubber.value(value, counts)
+            if isinstance(value, str):
+                return scrubber.text(value, counts)
+            kept = scrubber.value(value, counts)
+            return {**kept, "anonymous_id": kept.get("anonymous_id")} if "anonymous_id" in given else kept
 
         return scrub
 

@@ -93,25 +93,14 @@ class Scrubber:
                 counts.update({"dropped": dropped, "hashed": hashed})
             return cleaned
         if value[:1] in ("{", "["):
-            try:
-                inner = json.loads(value)
-            except ValueError:
-                return self.text(value, counts)
-            cleaned_inner = self.value(inner, counts)
-            return value if cleaned_inner == inner else json.dumps(cleaned_inner, ensure_ascii=False)
+            changed = change_json(value, lambda inner: self.value(inner, counts))
+            return self.text(value, counts) if changed is None else changed
         return value
 
     def _encoded(self, value: Any, counts: Counter[str]) -> Any:
         """Base64 of JSON, as such again; anything else as it is."""
-        if not isinstance(value, str):
-            return self.value(value, counts)
-        try:
-            raw = base64.b64decode(value.translate(_TO_STANDARD) + "=" * (-len(value) % 4), validate=True)
-            inner = json.loads(raw)
-        except (binascii.Error, ValueError):
-            return self._string(value, counts)
-        cleaned = self.value(inner, counts)
-        return value if cleaned == inner else base64.urlsafe_b64encode(json.dumps(cleaned).encode()).decode()
+        changed = change_base64(value, lambda inner: self.value(inner, counts)) if isinstance(value, str) else None
+        return self.value(value, counts) if changed is None else changed
 
     def _clean_url(self, url: str) -> tuple[str, int, int]:
         """The URL, and how many parameters of its query and fragment were dropped and hashed."""
@@ -141,6 +130,31 @@ class Scrubber:
         return "".join(kept)
 
 
+def change_json(text: str, change: Callable[[Any], Any]) -> str | None:
+    """The JSON in `text` after `change`, the same text where that changes nothing; None when it is no JSON."""
+    try:
+        inner = json.loads(text)
+        changed = change(inner)
+    except (ValueError, RecursionError):
+        return None
+    return text if changed == inner else json.dumps(changed, ensure_ascii=False)
+
+
+def change_base64(text: str, change: Callable[[Any], Any]) -> str | None:
+    """The same for the JSON within base64, of either alphabet, padded or not."""
+    try:
+        raw = base64.b64decode(text.translate(_TO_STANDARD) + "=" * (-len(text) % 4), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    changed = change_json(raw, change)
+    return text if changed == raw or changed is None else base64.urlsafe_b64encode(changed.encode()).decode()
+
+
+def is_encoded(name: str) -> bool:
+    """Whether trackers put base64 under this name."""
+    return _plain(name) in _ENCODED
+
+
 _TO_STANDARD = str.maketrans("-_ ", "+/+")
 
 
@@ -161,6 +175,6 @@ def _by_name(dropped: re.Pattern[str] | None, hashed: re.Pattern[str] | None) ->
         for pattern, answer in ((dropped, "dropped"), (hashed, "hashed")):
             if pattern and any(pattern.fullmatch(_plain(one)) for one in {name, last}):
                 return answer  # type: ignore[return-value]
-        return "encoded" if _plain(name) in _ENCODED else None
+        return "encoded" if is_encoded(name) else None
 
     return how

@@ -240,9 +240,16 @@ def test_refused_payloads_of_any_protocol_obey_the_same_rules() -> None:
     assert scrubbed(snowplow | {"cx": "no base64!"}, rules(never_store=["email"]))["cx"] == "no base64!"
 
 
+def test_json_without_end_within_a_string_is_a_string() -> None:
+    deep = "[" * 100_000 + '{"email": "a"}' + "]" * 100_000
+    payload, _, _ = kept(CLICK | {"properties": {"x": deep}}, rules(never_store=["email"]))
+    assert payload["properties"]["x"] == deep.replace('"a"', '""')
+
+
 def test_refused_payloads_without_consent_keep_nobody() -> None:
     policy = rules(consent_category="analytics")
     assert scrubbed({"userId": "u", "x": 1}, policy) == {"x": 1}
+    assert scrubbed({"anonymous_id": "v", "x": 1}, policy) == {"anonymous_id": None, "x": 1}
     consenting = {"user_id": "u", "consent": {"analytics": True}}
     assert scrubbed(consenting, policy) == consenting
     assert scrubbed({"x": 1}, rules(consent_category="analytics", without_consent="drop")) is None
