@@ -180,7 +180,7 @@ def check_size(events: int, limit: int) -> None:
 
 def check_depth(payload: Any, limit: int) -> None:
     """Raises InvalidEvent where objects and arrays nest deeper than `limit`; the payload itself is level 1."""
-    level = [payload] if payload.__class__ in _NESTED else []
+    level: list[Any] = [payload] if payload.__class__ in _NESTED else []
     for _ in range(limit):
         level = [
             inner

@@ -150,7 +150,7 @@ def _first_error(
     path = [str(part) for part in error.instance_path]
     keyword = str(error.kind.name)
     if keyword == "required":
-        path.append(str(error.kind.property))  # type: ignore[union-attr]
+        path.append(str(error.kind.property))  # type: ignore[attr-defined]
     field = path[0] if path and path[0] in SEEN and path[0] not in properties else ".".join(("properties", *path))
     reason = "is missing, by the tracking plan" if keyword == "required" else f"breaks the tracking plan's {keyword}"
     return field[:_MAX_FIELD], reason
