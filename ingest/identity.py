@@ -17,7 +17,7 @@ from infra.policy import Cookie, WriteKey
 from ingest.events import new_message_id
 
 MAX_ID = 512  # characters; real ids are UUIDs or mail-sized, and a cut id would merge two visitors
-UNKNOWN_KEY = "unknown"  # the name under which events of an unknown key go to the quarantine
+UNKNOWN_KEY = ""  # the name under which events of an unknown key go to the quarantine: no key can have it
 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _SESSION = re.compile(r"([A-Za-z0-9_-]{8,128})\.([0-9]{1,15})")

@@ -30,12 +30,16 @@ _PRIVATE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One refused message. `number` is its index in the batch, or its line; `payload` is unredacted."""
+    """One refused message. `number` is its index in the batch, or its line; `payload` is unredacted.
+
+    Of one that is only kept aside (Quarantined, or of an unknown key where settings say so) the sender isn't told.
+    """
 
     number: int
     field: str
     reason: str
     payload: object
+    quarantined: bool = False
 
 
 def encode(

@@ -273,6 +273,6 @@ def test_what_is_no_json_loses_the_values_after_such_names(text: str, left: str)
 def test_scrubbing_a_broken_text_takes_linear_time() -> None:
     policy = rules(never_store=["email"])
     started = time.perf_counter()
-    for text in ("x" * 2_000_000, "a:" * 1_000_000, 'a="' * 500_000, "a" + " " * 2_000_000, '"\\' * 1_000_000):
+    for text in ("x" * 500_000, "a:" * 250_000, 'a="' * 100_000, "a" + " " * 500_000, '"\\' * 250_000):
         scrubbed(text, policy)
     assert time.perf_counter() - started < 20

@@ -15,6 +15,7 @@ from infra.settings import Collector, Settings
 from ingest import codec
 from ingest.collector import create_app
 from ingest.events import ClickEvent
+from ingest.identity import UNKNOWN_KEY
 from ingest.kept import Edit, Kept
 from ingest.reinject import Account, reinject
 from ingest.replay import CollectorClient
@@ -125,7 +126,7 @@ def test_records_of_each_key_are_sent_under_it(served: Served) -> None:
 
 
 def test_records_of_an_unknown_key_need_one(served: Served) -> None:
-    stranger = Kept("r1", "is unknown", "write_key", "unknown", "native", None, NOW, dict(CLICK))
+    stranger = Kept("r1", "is unknown", "write_key", UNKNOWN_KEY, "native", None, NOW, dict(CLICK))
     facts = accounted(served.again(records=[stranger]))
     assert facts["unusable"] == 1
     assert "--as-key" in facts["problems"][0]["problem"]
