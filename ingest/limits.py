@@ -100,7 +100,7 @@ def wait(limit: RateLimitItem, window: Window, events: int) -> float:
     if window.now <= room:  # what was before has to fade
         return max(window.before_seconds - length * (room - window.now + 1) / window.before, 0.001)
     # This window has to end, and then to fade as far.
-    return window.now_seconds + max(length * (1 - (room + 1) / window.now), 0.001)
+    return max(window.now_seconds, 0.0) + max(length * (1 - (room + 1) / window.now), 0.001)
 
 
 class LocalCounters:
