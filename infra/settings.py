@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -27,6 +27,7 @@ from pydantic_settings import (
 )
 
 from infra.errors import ConfigurationError
+from infra.policy import Cookie, Origin, Privacy, Rates, TrackingPlan, WriteKey
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
@@ -133,21 +134,38 @@ class Airflow(_Section):
 
 
 class Collector(_Section):
-    """The HTTP door for events. `write_keys`: a key's name, stored with each event -> the secret that clients send."""
+    """The HTTP door for events. `write_keys`: a key's name, stored with each event -> the secret that clients send.
+
+    Whether events of an unknown key are refused, or kept aside in `clicks.rejected`, says `unknown_write_key`.
+    """
 
     url: str = ""
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] = 16  # of each worker
-    write_keys: dict[Name, str] = {"demo": "demo"}
-    allowed_origins: list[str] = []
+    write_keys: dict[Name, WriteKey] = {"demo": WriteKey(secret="demo")}
+    unknown_write_key: Literal["refuse", "quarantine"] = "refuse"
+    allowed_origins: list[Origin] = []
     anonymize_ip: bool = True
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    max_events: Annotated[int, Field(ge=1)] = 10_000
+    max_depth: Annotated[int, Field(ge=2, le=200)] = 32
     ack_timeout_seconds: Annotated[float, Field(gt=0)] = 2.0
     spool_max_bytes: Annotated[int, Field(ge=0)] = 1024**3
     spool_headroom_bytes: Annotated[int, Field(ge=1024**2)] = 64 * 1024**2
     spool_max_age_seconds: Annotated[float, Field(gt=0)] = 7 * 86400.0
+    cookie: Cookie = Cookie()
+    privacy: Privacy = Privacy()
+    rates: Rates = Rates()
+    tracking_plan: TrackingPlan = TrackingPlan()
+
+    @field_validator("write_keys")
+    @classmethod
+    def _secrets_differ(cls, keys: dict[str, WriteKey]) -> dict[str, WriteKey]:
+        if len({key.secret for key in keys.values()}) < len(keys):
+            raise ValueError("two write keys have the same secret")
+        return keys
 
     @property
     def address(self) -> str:
@@ -261,8 +279,7 @@ class Settings(BaseSettings):
         for section, values in self:
             if isinstance(values, _Section):
                 # What was set, be it to its default: a file in the home might say otherwise.
-                for field in sorted(values.model_fields_set):
-                    value = getattr(values, field)
+                for field, value in sorted(values.model_dump(mode="json", exclude_unset=True).items()):
                     if value is not None:
                         name = f"{PREFIX}{section}__{field}".upper()
                         environment[name] = json.dumps(value) if isinstance(value, dict | list) else str(value)
@@ -272,6 +289,9 @@ class Settings(BaseSettings):
 # Read before the settings themselves, or set for the processes that a supervisor starts.
 _OTHER_VARIABLES = ("config", "service")
 
+# Never printed; `privacy` as a whole is what an error of the salt shows.
+_SECRETS = {"write_keys", "password", "privacy", "properties"}
+
 
 def _describe(error: ErrorDetails, file: Path) -> str:
     """One line that names the setting as the environment spells it."""
@@ -279,4 +299,5 @@ def _describe(error: ErrorDetails, file: Path) -> str:
     where = "" if name in os.environ else f" (or {'.'.join(map(str, error['loc']))} in {file})"
     if error["type"] == "extra_forbidden":
         return f"{name}{where}: no such setting"
-    return f"{name}{where}: {error['msg']}, not {error['input']!r}"
+    given = "" if _SECRETS & {*error["loc"]} else f", not {error['input']!r}"
+    return f"{name}{where}: {error['msg']}{given}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.settings import Settings
+from ingest.rejected_commands import rejected
 
 if TYPE_CHECKING:
     from ingest.replay import Format, Outcome
@@ -147,4 +148,4 @@ def _line(seen: dict[str, Any]) -> str:
     return f"{where} {told}" + (f" ! {seen['problem']}" if "problem" in seen else "")
 
 
-commands: list[click.Command] = [collector, replay, simulate, tail]
+commands: list[click.Command] = [collector, replay, simulate, tail, rejected]

@@ -1,8 +1,10 @@
 """What can go wrong with an event.
 
 InvalidEvent            the sender's fault: HTTP 400 or a counted reject, and a record in `clicks.rejected`
-└── BodyTooLarge        HTTP 413
+├── BodyTooLarge        HTTP 413
+└── Quarantined         kept aside in `clicks.rejected`, which the sender isn't told: HTTP 200
 Unauthorized            no write key, or none that we know: HTTP 401
+Dropped                 the visitor wants no record of it: counted, and nothing of it is kept
 CodecError              bytes that are no event, or of a schema that nobody published
 PublishError            the event is neither in Kafka nor in the spool: HTTP 503, the client keeps it
 └── SpoolFull           the spool's size limit or the disk is reached
@@ -37,6 +39,18 @@ class Unauthorized(ClickstreamError):  # noqa: N818
 
     def __init__(self) -> None:
         super().__init__("the write key is missing or unknown")
+
+
+class Quarantined(InvalidEvent):
+    """Our own rules, not the contract, say that the event waits in `clicks.rejected`."""
+
+
+class Dropped(ClickstreamError):  # noqa: N818
+    """`reason` is what the count goes by: gpc, dnt or consent."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class CodecError(ClickstreamError):

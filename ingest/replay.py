@@ -60,13 +60,13 @@ class CollectorClient:
         self._address = settings.collector.address
         self._session = requests.Session()
         self._session.trust_env = False  # settings say where the collector is; no proxy in between
-        self._session.headers["X-Write-Key"] = next(iter(settings.collector.write_keys.values()))
+        self._session.headers["X-Write-Key"] = next(iter(settings.collector.write_keys.values())).secret
         self._session.mount(self._address, HTTPAdapter(max_retries=_retry(retries)))
         self._session.mount(f"{self._address}/health", HTTPAdapter(max_retries=_retry(2)))
 
     def check(self) -> None:
         """Fails at once where no collector listens."""
-        self._request("GET", "/health")
+        self.request("GET", "/health")
 
     def send(self, lines: list[bytes], first_line: int, file: str, format_: Format, run: str | None = None) -> Outcome:
         """Posts lines `first_line`.. of `file`; a batch that is too large goes in halves."""
@@ -75,7 +75,7 @@ class CollectorClient:
         )
         query = {"source": file, "first_line": str(first_line), "run": run or file}
         payload = gzip.compress(b"".join(line + b"\n" for line in lines), compresslevel=1)
-        response = self._request("POST", path, params=query, data=payload, headers={"Content-Type": content_type})
+        response = self.request("POST", path, params=query, data=payload, headers={"Content-Type": content_type})
         if response.status_code == 413:
             return self._send_halves(lines, first_line, file, format_, run)
         if response.status_code == 401:
@@ -98,7 +98,8 @@ class CollectorClient:
         add(total, self.send(lines[middle:], first_line + middle, file, format_, run))
         return total
 
-    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """One request with the retries, whatever its answer's status."""
         try:
             return self._session.request(method, self._address + path, timeout=_TIMEOUT, **options)
         except requests.RequestException as error:

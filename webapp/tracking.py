@@ -14,7 +14,7 @@ def write_key(settings: Settings) -> str:
     """The secret of the web app's write key. Raises ConfigurationError where there is no such key."""
     name = settings.webapp.write_key
     try:
-        return settings.collector.write_keys[name]
+        return settings.collector.write_keys[name].secret
     except KeyError:
         known = ", ".join(sorted(settings.collector.write_keys)) or "none"
         raise ConfigurationError(

@@ -99,6 +99,7 @@ def test_an_invalid_event_is_a_400_naming_its_field_and_kept(client: FlaskClient
     assert response.json is not None
     assert (response.json["field"], response.json["reason"]) == ("occurred_at", "has no time zone")
     [reject] = rejects(publisher)
+    assert len(reject.pop("id")) == 36
     assert reject == {
         "reason": "has no time zone",
         "field": "occurred_at",

@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from werkzeug.serving import make_server
 
 from infra.errors import ConfigurationError, ServiceError
+from infra.policy import WriteKey
 from infra.settings import Collector, Settings
 from ingest import codec
 from ingest.collector import create_app
@@ -127,7 +128,7 @@ def test_no_collector_is_one_line_that_names_the_setting(tmp_path: Path) -> None
 
 
 def test_a_wrong_key_names_the_setting(served: Served) -> None:
-    wrong = served.settings.collector.model_copy(update={"write_keys": {"x": "wrong"}})
+    wrong = served.settings.collector.model_copy(update={"write_keys": {"x": WriteKey(secret="wrong")}})
     with (
         CollectorClient(served.settings.model_copy(update={"collector": wrong})) as client,
         pytest.raises(ServiceError, match="CLICKSTREAM_COLLECTOR__WRITE_KEYS"),

@@ -53,7 +53,12 @@ def test_settings_survive_the_environment_of_a_child(tmp_path: Path, monkeypatch
         home=tmp_path,
         java_home="/opt/java",
         kafka={"bootstrap_servers": "a:1,b:2", "properties": {"security.protocol": "SSL"}},
-        collector={"write_keys": {"shop": "s3cret"}, "allowed_origins": ["https://shop.example"]},
+        collector={
+            "write_keys": {"shop": "s3cret", "app": {"secret": "x", "origins": ["https://App.example/"]}},
+            "allowed_origins": ["https://shop.example"],
+            "privacy": {"never_store": ["email"], "internal_networks": ["10.1.2.3/8"]},
+            "cookie": {"days": 0},
+        },
         sink={"max_age_seconds": 1.5},
     )
     for name, value in settings.to_env().items():
@@ -89,5 +94,48 @@ def test_the_reference_file_shows_every_setting_with_its_default() -> None:
     text = (CONFIG_DIR / "clickstream.toml").read_text()
     shown = tomllib.loads(re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE))
     defaults = Settings().model_dump(mode="json", exclude={"home", "java_home"})
+    assert {"cookie", "privacy", "rates", "tracking_plan"} <= defaults["collector"].keys()
     unset = {section: {k: "" if v is None else v for k, v in fields.items()} for section, fields in defaults.items()}
     assert shown == unset
+
+
+@pytest.mark.parametrize(
+    ("collector", "reason"),
+    [
+        ({"write_keys": {"shop": ""}}, "secret"),
+        ({"write_keys": {"a": "same", "b": {"secret": "same"}}}, "two write keys"),
+        ({"write_keys": {"a": {"secret": "s", "origins": ["shop.example"]}}}, "origin"),
+        ({"allowed_origins": ["https://shop.example/path"]}, "origin"),
+        ({"rates": {"ip": "many"}}, "many"),
+        ({"cookie": {"same_site": "None", "secure": False}}, "secure"),
+        ({"privacy": {"hashed": ["email"], "salt": "short"}}, "salt"),
+        ({"privacy": {"internal_networks": ["300.0.0.0/8"]}}, "300"),
+    ],
+)
+def test_a_policy_that_cannot_hold_is_refused(collector: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Settings(collector=collector)
+
+
+def test_an_error_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKSTREAM_COLLECTOR__WRITE_KEYS", '{"a": "hidden-1", "b": "hidden-1"}')
+    monkeypatch.setenv("CLICKSTREAM_COLLECTOR__PRIVACY", '{"hashed": ["email"], "salt": "hidden-2"}')
+    with pytest.raises(ConfigurationError) as raised:
+        Settings.from_env()
+    assert len(raised.value.problems) == 2
+    assert "hidden" not in str(raised.value)
+
+
+def test_a_write_key_is_its_secret_alone_or_a_table() -> None:
+    keys = Settings(collector={"write_keys": {"a": "s", "b": {"secret": "t", "rate": "5/second"}}}).collector.write_keys
+    assert [(key.secret, key.rate) for key in keys.values()] == [("s", ""), ("t", "5/second")]
+
+
+def test_part_of_a_policy_in_the_environment_leaves_the_files_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clickstream.toml").write_text('[collector.privacy]\ngpc = "drop"\ndnt = "drop"\n')
+    monkeypatch.setenv("CLICKSTREAM_HOME", str(tmp_path))
+    monkeypatch.setenv("CLICKSTREAM_COLLECTOR__PRIVACY__DNT", "anonymous")
+    privacy = Settings.from_env().collector.privacy
+    assert (privacy.gpc, privacy.dnt) == ("drop", "anonymous")
