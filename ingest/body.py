@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from ingest.errors import BodyTooLarge, InvalidEvent
 
 _GZIP = b"\x1f\x8b"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One would-be event: `number` is its index from 0, or its line as counted by the sender.
 
     `payload` is whatever its JSON holds; when `problem` is set, it is the text that is no JSON.
@@ -26,8 +26,7 @@ class Message:
     text: str = ""  # the line itself
 
 
-@dataclass(frozen=True, slots=True)
-class Messages:
+class Messages(msgspec.Struct, frozen=True, gc=False):
     """What a body holds, and what its envelope says of all messages. `kind` says what `number` means."""
 
     kind: Literal["single", "batch", "lines"]
@@ -131,12 +130,21 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_fast = msgspec.json.Decoder()
+_patient = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _parse(text: str) -> object:
-    """Raises ValueError, also for what is nested too deeply to be an event."""
+    """Raises ValueError, also for what is nested too deeply to be an event.
+
+    What msgspec refuses is asked of the standard library again, as it takes half of a surrogate pair and numbers
+    beyond a double's range: of a batch, these cost the events that hold them, not the others.
+    """
     try:
-        return _decoder.decode(text)
+        return _fast.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:
+        return _patient.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

@@ -10,8 +10,9 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ingest.errors import PublishError, SpoolFull
 
@@ -24,8 +25,7 @@ CREATE TABLE IF NOT EXISTS refused (id INTEGER PRIMARY KEY, topic TEXT NOT NULL,
 """  # noqa: E501
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One Kafka record; a key of None lets the producer spread it."""
 
     topic: str
