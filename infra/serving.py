@@ -15,8 +15,8 @@ from infra.errors import ServiceError
 from infra.settings import PREFIX
 
 
-def serve(service: str, application: str, host: str, port: int, threads: int) -> None:
-    """Serves the WSGI factory `application` ("module:name") in the foreground, until SIGTERM.
+def serve(service: str, application: str, host: str, port: int, threads: int, workers: int = 1) -> None:
+    """Serves the WSGI factory `application` ("module:name") in the foreground, until SIGTERM: `threads` each in `workers` processes.
 
     Raises ServiceError where the port is taken: granian would share it, since it binds with SO_REUSEPORT.
     """
@@ -37,7 +37,7 @@ def serve(service: str, application: str, host: str, port: int, threads: int) ->
         address=host,
         port=port,
         interface=Interfaces.WSGI,
-        workers=1,
+        workers=workers,
         blocking_threads=threads,
         websockets=False,
         workers_kill_timeout=20,

@@ -138,7 +138,8 @@ class Collector(_Section):
     url: str = ""
     host: str = "127.0.0.1"
     port: Port = 8000
-    threads: Annotated[int, Field(ge=1)] = 16
+    workers: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] = 16  # of each worker
     write_keys: dict[Name, str] = {"demo": "demo"}
     allowed_origins: list[str] = []
     anonymize_ip: bool = True

@@ -24,7 +24,7 @@ def collector() -> None:
     from infra.serving import serve
 
     own = Settings.from_env().collector
-    serve("collector", "ingest.wsgi:application", own.host, own.port, own.threads)
+    serve("collector", "ingest.wsgi:application", own.host, own.port, own.threads, own.workers)
 
 
 @click.command()

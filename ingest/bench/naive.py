@@ -1,0 +1,80 @@
+"""The peer that the collector is measured beside: it waits for Kafka's ack and checks nothing.
+
+No key, no validation, no enrichment, no schema, no spool, no metrics: what is left is the price of Flask, of JSON and
+of an acknowledged record.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import confluent_kafka
+from flask import Flask, Response, jsonify, request
+
+from infra import serving
+from infra.settings import Settings
+
+WAIT_SECONDS = 10
+
+
+def application() -> Flask:
+    """The factory that granian runs."""
+    settings = Settings.from_env()
+    producer = confluent_kafka.Producer(
+        {
+            "bootstrap.servers": settings.kafka.address,
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 3,
+        }
+    )
+    threading.Thread(target=_poll, args=(producer,), daemon=True).start()
+    serving.end_with_parent()
+    app = Flask("ingest.bench.naive", static_folder=None)
+
+    @app.post("/collect")
+    def collect() -> tuple[Response, int]:
+        document = request.get_json()
+        events = document["batch"] if "batch" in document else [document]
+        acked, errors = threading.Semaphore(0), []
+
+        def on_delivery(error: Any, message: Any) -> None:
+            if error is not None:
+                errors.append(error)
+            acked.release()
+
+        for event in events:
+            producer.produce(
+                settings.kafka.topic, json.dumps(event), event["anonymous_id"], on_delivery=on_delivery
+            )
+        for _ in events:
+            if not acked.acquire(timeout=WAIT_SECONDS) or errors:
+                return jsonify(error="not stored"), 503
+        return jsonify(accepted=len(events)), 200
+
+    return app
+
+
+def _poll(producer: Any) -> None:
+    while True:
+        producer.poll(1)
+
+
+def main() -> None:
+    """Serves as the collector is served, with the same workers and threads."""
+    collector = Settings.from_env().collector
+    serving.serve(
+        "collector",
+        "ingest.bench.naive:application",
+        collector.host,
+        collector.port,
+        collector.threads,
+        collector.workers,
+    )
+
+
+if __name__ == "__main__":
+    main()
