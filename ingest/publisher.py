@@ -69,7 +69,7 @@ class KafkaPublisher:
         self._spool = Spool(settings.home / "spool" / "collector.db", collector.spool_max_bytes)
         self._schema = schema_record(settings)
         self._schema_acked = self._schema_spooled = False
-        self._config = _config(settings) | {"error_cb": self._on_error}
+        self._config = producer_config(settings) | {"error_cb": self._on_error}
         self._make_producer, self._drain_interval = make_producer, drain_interval
         self._report_timeout = collector.ack_timeout_seconds
         self._producer = make_producer(self._config)
@@ -255,11 +255,14 @@ class _Reports:
         return self._complete.acquire(timeout=timeout)
 
 
-def _config(settings: Settings) -> dict[str, Any]:
+def producer_config(settings: Settings) -> dict[str, Any]:
     """librdkafka's configuration; what durability and order rest on can't be overridden by kafka.properties."""
     return {
         "client.id": "clickstream-collector",
-        "linger.ms": 3,
+        # Measured with 16 threads that wait: 2.4 times the single requests of 3 ms. Few requests in flight are larger
+        # ones, and librdkafka's thread spins while all that it may have are out: 1.6 times the events in batches of 5.
+        "linger.ms": 1,
+        "max.in.flight.requests.per.connection": 2,
         "compression.type": "lz4",  # zstd would ask another package of kafka-python's consumers
         "log.connection.close": False,
         "reconnect.backoff.ms": 500,

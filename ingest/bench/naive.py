@@ -15,6 +15,7 @@ from flask import Flask, Response, jsonify, request
 
 from infra import serving
 from infra.settings import Settings
+from ingest.publisher import producer_config
 
 WAIT_SECONDS = 10
 
@@ -22,15 +23,7 @@ WAIT_SECONDS = 10
 def application() -> Flask:
     """The factory that granian runs."""
     settings = Settings.from_env()
-    producer = confluent_kafka.Producer(
-        {
-            "bootstrap.servers": settings.kafka.address,
-            "acks": "all",
-            "enable.idempotence": True,
-            "compression.type": "lz4",
-            "linger.ms": 3,
-        }
-    )
+    producer = confluent_kafka.Producer(producer_config(settings))
     threading.Thread(target=_poll, args=(producer,), daemon=True).start()
     serving.end_with_parent()
     app = Flask("ingest.bench.naive", static_folder=None)
@@ -39,20 +32,20 @@ def application() -> Flask:
     def collect() -> tuple[Response, int]:
         document = request.get_json()
         events = document["batch"] if "batch" in document else [document]
-        acked, errors = threading.Semaphore(0), []
+        missing, errors, complete = len(events), [], threading.Event()
 
         def on_delivery(error: Any, message: Any) -> None:
+            nonlocal missing
             if error is not None:
                 errors.append(error)
-            acked.release()
+            missing -= 1
+            if not missing:
+                complete.set()
 
         for event in events:
-            producer.produce(
-                settings.kafka.topic, json.dumps(event), event["anonymous_id"], on_delivery=on_delivery
-            )
-        for _ in events:
-            if not acked.acquire(timeout=WAIT_SECONDS) or errors:
-                return jsonify(error="not stored"), 503
+            producer.produce(settings.kafka.topic, json.dumps(event), event["anonymous_id"], on_delivery=on_delivery)
+        if not complete.wait(WAIT_SECONDS) or errors:
+            return jsonify(error="not stored"), 503
         return jsonify(accepted=len(events)), 200
 
     return app
