@@ -44,6 +44,13 @@ def serve(service: str, application: str, host: str, port: int, threads: int, wo
     ).serve()
 
 
+def free_port(host: str) -> int:
+    """A port that nobody listens on now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
 def log_as_json() -> None:
     """One event a line on stderr, for every process that runs unattended."""
     structlog.configure(

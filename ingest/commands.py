@@ -1,4 +1,4 @@
-"""collector, replay, simulate, tail: the commands around events. Callbacks are thin; heavy imports stay inside."""
+"""collector, replay, simulate, tail, bench: the commands around events. Callbacks are thin; heavy imports stay inside."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.settings import Settings
+from ingest.bench.commands import bench
 
 if TYPE_CHECKING:
     from ingest.replay import Format, Outcome
@@ -147,4 +148,4 @@ def _line(seen: dict[str, Any]) -> str:
     return f"{where} {told}" + (f" ! {seen['problem']}" if "problem" in seen else "")
 
 
-commands: list[click.Command] = [collector, replay, simulate, tail]
+commands: list[click.Command] = [collector, replay, simulate, tail, bench]
