@@ -16,7 +16,7 @@ from infra.settings import PREFIX
 
 
 def serve(service: str, application: str, host: str, port: int, threads: int, workers: int = 1) -> None:
-    """Serves the WSGI factory `application` ("module:name") in the foreground, until SIGTERM: `threads` each in `workers` processes.
+    """Serves the WSGI factory `application` ("module:name") by `workers` processes of `threads` each, until SIGTERM.
 
     Raises ServiceError where the port is taken: granian would share it, since it binds with SO_REUSEPORT.
     """

@@ -1,4 +1,4 @@
-"""collector, replay, simulate, tail, bench: the commands around events. Callbacks are thin; heavy imports stay inside."""
+"""Around events: collector, replay, simulate, tail, bench. Callbacks are thin; heavy imports stay inside."""
 
 from __future__ import annotations
 

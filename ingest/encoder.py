@@ -12,60 +12,62 @@ from functools import lru_cache
 
 from msgspec.structs import astuple
 
-from ingest.events import EVENT_TYPES, ClickEvent, Device, Source
+from ingest.events import EVENT_TYPES, ClickEvent, Device, Page, Source
 
 _NONE = b"\x00"  # first branch of ["null", …], also the end of a map or array, and false
 _SOME = b"\x02"
 _TRUE = b"\x01"
 _DOUBLE = struct.Struct("<d")
+_MAX_CACHED = 512  # characters of a URL
 _DIGIT = 1 << 14  # numbers are written two bytes at a time
 
 
 def encode_body(event: ClickEvent) -> bytes:
-    """The body without the single-object header. Raises UnicodeEncodeError for a lone surrogate in any text."""
+    """The body without the single-object header.
+
+    Raises UnicodeEncodeError for a lone surrogate in any text, and IndexError for a text of more than 8191 bytes, which
+    is left to fastavro: what is so rare would cost every other text a comparison.
+    """
     (
         event_id, message_id, event_type, event_name, occurred_at, received_at, sequence, anonymous_id, user_id,
         client_session_id, page, campaign, device, ip, consent, write_key, source, item_id, list_id, position,
         propensity, impression_id, model_version, order_id, value, currency, quantity, experiments, properties, flags,
     ) = astuple(event)  # fmt: skip
-    url, path, referrer, title = astuple(page)
+    # Written out rather than called: a call would cost as much as what it does.
     return b"".join(
         (
-            _string(event_id),
-            _string(message_id),
+            _LENGTH[len(raw := event_id.encode())], raw,
+            _LENGTH[len(raw := message_id.encode())], raw,
             _EVENT_TYPE[event_type],
-            _NONE if event_name is None else _some(event_name),
+            _NONE if event_name is None else _SOME_LENGTH[len(raw := event_name.encode())] + raw,
             _long(occurred_at),
             _instant(received_at),
             _long(sequence),
-            _NONE if anonymous_id is None else _some(anonymous_id),
-            _NONE if user_id is None else _some(user_id),
-            _NONE if client_session_id is None else _some(client_session_id),
-            _NONE if url is None else _some(url),
-            _NONE if path is None else _some(path),
-            _NONE if referrer is None else _some(referrer),
-            _NONE if title is None else _some(title),
+            _NONE if anonymous_id is None else _SOME_LENGTH[len(raw := anonymous_id.encode())] + raw,
+            _NONE if user_id is None else _SOME_LENGTH[len(raw := user_id.encode())] + raw,
+            _NONE if client_session_id is None else _SOME_LENGTH[len(raw := client_session_id.encode())] + raw,
+            _page(page),
             _strings(campaign) if campaign else _NONE,
             _device(device),
-            _NONE if ip is None else _some(ip),
+            _NONE if ip is None else _SOME_LENGTH[len(raw := ip.encode())] + raw,
             _booleans(consent) if consent else _NONE,
-            _string(write_key),
+            _LENGTH[len(raw := write_key.encode())], raw,
             _source(source),
-            _NONE if item_id is None else _some(item_id),
-            _NONE if list_id is None else _some(list_id),
+            _NONE if item_id is None else _SOME_LENGTH[len(raw := item_id.encode())] + raw,
+            _NONE if list_id is None else _SOME_LENGTH[len(raw := list_id.encode())] + raw,
             _NONE if position is None else _SOME + _long(position),
             _NONE if propensity is None else _SOME + _DOUBLE.pack(propensity),
-            _NONE if impression_id is None else _some(impression_id),
-            _NONE if model_version is None else _some(model_version),
-            _NONE if order_id is None else _some(order_id),
+            _NONE if impression_id is None else _SOME_LENGTH[len(raw := impression_id.encode())] + raw,
+            _NONE if model_version is None else _SOME_LENGTH[len(raw := model_version.encode())] + raw,
+            _NONE if order_id is None else _SOME_LENGTH[len(raw := order_id.encode())] + raw,
             _NONE if value is None else _SOME + _DOUBLE.pack(value),
-            _NONE if currency is None else _some(currency),
+            _NONE if currency is None else _SOME_LENGTH[len(raw := currency.encode())] + raw,
             _NONE if quantity is None else _SOME + _long(quantity),
             _strings(experiments) if experiments else _NONE,
             _strings(properties) if properties else _NONE,
             _array(flags) if flags else _NONE,
         )
-    )
+    )  # fmt: skip
 
 
 def _varint(value: int) -> bytes:
@@ -88,7 +90,10 @@ _EVENT_TYPE = {name: _LENGTH[index] for index, name in enumerate(EVENT_TYPES)}
 
 def _long(value: int) -> bytes:
     value = value << 1 if value >= 0 else (-value << 1) - 1  # zigzag
-    out = b""
+    if value < _DIGIT:
+        return _LAST[value]
+    out = _MORE[value & (_DIGIT - 1)]
+    value >>= 14
     while value >= _DIGIT:
         out += _MORE[value & (_DIGIT - 1)]
         value >>= 14
@@ -100,23 +105,24 @@ _instant = lru_cache(maxsize=256)(_long)  # one for all events of a request
 
 def _string(value: str) -> bytes:
     raw = value.encode()
-    try:
-        return _LENGTH[len(raw)] + raw
-    except IndexError:
-        return _long(len(raw)) + raw
-
-
-def _some(value: str) -> bytes:
-    """An optional string that is there."""
-    raw = value.encode()
-    try:
-        return _SOME_LENGTH[len(raw)] + raw
-    except IndexError:
-        return _SOME + _long(len(raw)) + raw
+    return _LENGTH[len(raw)] + raw
 
 
 def _optional(value: str | None) -> bytes:
-    return _NONE if value is None else _some(value)
+    return _NONE if value is None else _SOME + _string(value)
+
+
+def _page(page: Page) -> bytes:
+    """Many events are of the same pages. Those of long URLs are not kept, lest a stranger fill the memory."""
+    url, referrer = page.url, page.referrer
+    if (url is None or len(url) <= _MAX_CACHED) and (referrer is None or len(referrer) <= _MAX_CACHED):
+        return _short_page(page)
+    return _short_page.__wrapped__(page)
+
+
+@lru_cache(maxsize=4096)
+def _short_page(page: Page) -> bytes:
+    return b"".join((_optional(page.url), _optional(page.path), _optional(page.referrer), _optional(page.title)))
 
 
 @lru_cache(maxsize=1024)  # few agents make nearly all of the traffic
@@ -133,7 +139,8 @@ def _source(source: Source) -> bytes:
 def _strings(values: Mapping[str, str]) -> bytes:
     out = [_long(len(values))]
     for name, value in values.items():
-        out += (_string(name), _string(value))
+        raw, text = name.encode(), value.encode()
+        out += (_LENGTH[len(raw)], raw, _LENGTH[len(text)], text)
     out.append(_NONE)
     return b"".join(out)
 

@@ -69,7 +69,7 @@ def _payload(message: Message, file: str | None) -> dict[str, object]:
         payload = {name: value for name, value in payload.items() if name != "write_key"}
     if file is None:
         return payload
-    payload = {"sequence": message.number} | payload
+    payload = {"sequence": message.number, **payload}
     if not payload.get("message_id"):
         payload["message_id"] = access_log.message_id(file, message.number, message.text)
     return payload

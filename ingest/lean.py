@@ -36,7 +36,7 @@ class LeanRequest(Request):
         return self.args if self.environ.get("QUERY_STRING") else _NO_ARGS  # type: ignore[return-value]
 
     def read(self, limit: int) -> bytes:
-        """The body as it came, up to `limit` bytes. Raises RequestEntityTooLarge, or ClientDisconnected when cut off."""
+        """The body as it came, up to `limit` bytes. Raises RequestEntityTooLarge, ClientDisconnected when cut off."""
         stated = self.environ.get("CONTENT_LENGTH") or ""
         if not (stated.isascii() and stated.isdigit() and len(stated) < 16):
             return self.get_data(cache=False)  # chunks, which MAX_CONTENT_LENGTH bounds
@@ -55,7 +55,7 @@ class LeanResponse(Response):
     default_mimetype = "application/json"
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not self.is_sequence or "Location" in self.headers:
+        if not self.is_sequence or "Content-Length" not in self.headers or "Location" in self.headers:
             return super().__call__(environ, start_response)
         start_response(self.status, self.headers.to_wsgi_list())
         return () if environ["REQUEST_METHOD"] == "HEAD" else self.iter_encoded()

@@ -23,4 +23,5 @@ def application() -> Flask:
     app = create_app(settings, publisher)
     gc.collect()
     gc.freeze()  # what is there now stays for ever: no need to look through it again and again
+    gc.set_threshold(20_000, 20, 50)  # a batch is thousands of objects, and none of them in a cycle
     return app

@@ -49,7 +49,7 @@ def run(settings: Settings, seconds: float, rounds: int, connections: int, progr
         stack.enter_context(_topics(own))
         servers = {name: stack.enter_context(_served(name, own)) for name in _SERVERS}
         for batch in (0, BATCH):
-            for name, server in servers.items():
+            for server in servers.values():
                 server.load(own, batch, connections, _WARM_UP_SECONDS)
             for number in range(rounds):
                 for name, server in servers.items():

@@ -1,4 +1,4 @@
-"""Closed-loop load on one URL, from a process of its own: each connection sends its next request when it has its answer.
+"""Closed-loop load on one URL, from a process of its own: a connection sends its next request when it has its answer.
 
 A plain selector loop takes some 15 µs a request, so that the generator leaves the machine to what it measures. Run as
 `python -m ingest.bench.load`, with the plan as JSON on stdin; prints what it saw as JSON.
@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -85,8 +86,9 @@ def requests(plan: Plan, seed: int = 7) -> list[bytes]:
         body = json.dumps(document, separators=(",", ":")).encode()
         agent = rng.choice(_AGENTS).format(rng.randrange(100, 140))
         head = (
-            f"POST /collect HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nUser-Agent: {agent}\r\nX-Write-Key: {plan.key}\r\n"
-            f"Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST /collect HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nUser-Agent: {agent}\r\n"
+            f"X-Write-Key: {plan.key}\r\nAccept: */*\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
         found.append(head.encode() + body)
     return found
@@ -122,15 +124,16 @@ def run(plan: Plan) -> Seen:
     wire = requests(plan)
     latencies: list[float] = []
     failed = sent = 0
-    with selectors.DefaultSelector() as selector:
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
         began = time.perf_counter()
         for _ in range(plan.connections):
             connection = _Connection(plan)
+            stack.enter_context(connection.socket)
             selector.register(connection.socket, selectors.EVENT_READ, connection)
             connection.send(wire[sent % len(wire)])
             sent += 1
-        open_ = plan.connections
-        while open_:
+        while selector.get_map():
             for key, _ in selector.select(30) or _hung():
                 connection = key.data
                 status = connection.receive()
@@ -144,8 +147,6 @@ def run(plan: Plan) -> Seen:
                     sent += 1
                 else:
                     selector.unregister(connection.socket)
-                    connection.socket.close()
-                    open_ -= 1
         took = time.perf_counter() - began
     return Seen(sent, failed, took, _percentile(latencies, 0.5), _percentile(latencies, 0.99))
 

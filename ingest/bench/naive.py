@@ -31,7 +31,7 @@ def application() -> Flask:
     @app.post("/collect")
     def collect() -> tuple[Response, int]:
         document = request.get_json()
-        events = document["batch"] if "batch" in document else [document]
+        events = document.get("batch", [document])
         missing, errors, complete = len(events), [], threading.Event()
 
         def on_delivery(error: Any, message: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from json.encoder import encode_basestring
 from math import isfinite
 from typing import Annotated, Any, TypeVar
@@ -30,6 +31,7 @@ MAX_SDK = 256
 FUTURE_MS = 3_600_000  # a live event further ahead than this has an odd clock
 PAST_MS = 30 * 86_400_000
 _YEAR_1, _YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999  # the range of every timestamp type downstream
+_SHORT = 512  # characters of what is looked up, lest a stranger fill the memory
 _URL, _TITLE, _NAME, _VALUE = 8192, 1024, 256, 8192  # characters kept of free text
 
 _Text = TypeVar("_Text", str, str | None)
@@ -193,14 +195,18 @@ def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> i
 
 
 def _page(given: _Page, flags: dict[str, None]) -> Page:
-    url = _clip(given.url, _URL, flags)
-    path = _clip(given.path, MAX_ITEM_ID, flags) or (enrich.page_path(url) if url else None)
-    return Page(
-        url=url,
-        path=path[:MAX_ITEM_ID] if path else None,
-        referrer=_clip(given.referrer, _URL, flags),
-        title=_clip(given.title, _TITLE, flags),
-    )
+    url, path, referrer, title = given.url, given.path, given.referrer, given.title
+    if max(len(url or ""), len(path or ""), len(referrer or ""), len(title or "")) <= _SHORT:
+        return _short_page(url, path, referrer, title)
+    url = _clip(url, _URL, flags)
+    path = _clip(path, MAX_ITEM_ID, flags) or (enrich.page_path(url) if url else None)
+    return Page(url, path[:MAX_ITEM_ID] if path else None, _clip(referrer, _URL, flags), _clip(title, _TITLE, flags))
+
+
+@lru_cache(maxsize=4096)
+def _short_page(url: str | None, path: str | None, referrer: str | None, title: str | None) -> Page:
+    """Many events are of the same pages, and one object for all of them is encoded once."""
+    return Page(url, path or (enrich.page_path(url) if url else None), referrer, title)
 
 
 def _ip(given: str | None, context: Context) -> str | None:

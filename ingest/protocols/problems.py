@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -39,12 +39,22 @@ def _problem(name: str, value: object, type_: Any) -> InvalidEvent | None:
 
 def _problem_within(name: str, value: Mapping[Any, object], type_: Any) -> InvalidEvent | None:
     """The entry of an object that is wrong, None when it is the object as a whole."""
+    if not _fits({}, type_):
+        return None
     for key, inner in value.items():
         try:
             msgspec.convert({key: inner}, type_)
         except msgspec.ValidationError as error:
             return InvalidEvent(f"{name}.{str(key)[:_SHOWN]}", _reason(error))
     return None
+
+
+def _fits(value: object, type_: Any) -> bool:
+    try:
+        msgspec.convert(value, type_)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _reason(error: msgspec.ValidationError) -> str:

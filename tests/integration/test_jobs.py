@@ -6,7 +6,6 @@ import importlib
 import io
 import json
 from collections.abc import Callable
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
