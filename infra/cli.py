@@ -31,3 +31,7 @@ def main() -> None:
     except ClickstreamError as error:
         click.echo(f"clickstream: {error}", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,8 +15,8 @@ from infra.errors import ServiceError
 from infra.settings import PREFIX
 
 
-def serve(service: str, application: str, host: str, port: int, threads: int) -> None:
-    """Serves the WSGI factory `application` ("module:name") in the foreground, until SIGTERM.
+def serve(service: str, application: str, host: str, port: int, threads: int, workers: int = 1) -> None:
+    """Serves the WSGI factory `application` ("module:name") by `workers` processes of `threads` each, until SIGTERM.
 
     Raises ServiceError where the port is taken: granian would share it, since it binds with SO_REUSEPORT.
     """
@@ -37,11 +37,18 @@ def serve(service: str, application: str, host: str, port: int, threads: int) ->
         address=host,
         port=port,
         interface=Interfaces.WSGI,
-        workers=1,
+        workers=workers,
         blocking_threads=threads,
         websockets=False,
         workers_kill_timeout=20,
     ).serve()
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def log_as_json() -> None:

@@ -88,6 +88,16 @@ def ensure_topics(settings: Settings) -> None:
             client.wait_for_topics([topic.name for topic in missing])
 
 
+def delete_topics(settings: Settings) -> None:
+    """Deletes the platform's topics with all that they hold, where they exist."""
+    kafka = settings.kafka
+    with admin(settings) as client:
+        present = set(client.list_topics())
+        names = [name for name in (kafka.topic, kafka.rejected_topic, kafka.schemas_topic) if name in present]
+        if names:
+            client.delete_topics(names)
+
+
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
     """partition -> offset of the next record, of all partitions. Raises ServiceError when they can't be read."""
     from kafka import TopicPartition

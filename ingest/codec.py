@@ -14,7 +14,7 @@ from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from ingest.encoder import encode_body
 from ingest.errors import CodecError
-from ingest.events import ClickEvent, Device, Page, Source
+from ingest.events import ClickEvent, Device, Page, Source, as_dict
 
 MARKER = b"\xc3\x01"
 HEADER_SIZE = len(MARKER) + 8
@@ -32,8 +32,13 @@ _HEADER = MARKER + FINGERPRINT
 
 
 def encode(event: ClickEvent) -> bytes:
-    """The value of a Kafka record."""
-    return _HEADER + encode_body(event)
+    """The value of a Kafka record. Raises UnicodeEncodeError for a lone surrogate in any text."""
+    try:
+        return _HEADER + encode_body(event)
+    except IndexError:  # it has a long text
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, _raw(_SCHEMA_JSON), as_dict(event))
+        return _HEADER + out.getvalue()
 
 
 def split(value: bytes) -> tuple[bytes, bytes]:

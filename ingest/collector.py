@@ -12,9 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
+import msgspec
 import structlog
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -23,6 +25,7 @@ from ingest import body, cors, intake, rejected, trackers
 from ingest.errors import BodyTooLarge, InvalidEvent, PublishError, Unauthorized
 from ingest.identity import resolve_write_key
 from ingest.intake import Intake
+from ingest.lean import LeanFlask, LeanRequest, LeanResponse, current
 from ingest.metrics import CollectorMetrics
 from ingest.protocols import Context, native
 from ingest.publisher import Publisher
@@ -40,7 +43,7 @@ def now_millis() -> int:
 
 def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] = now_millis) -> Flask:
     """The WSGI application. `now` gives received_at in milliseconds."""
-    app = Flask("ingest.collector", static_folder=None)
+    app = LeanFlask("ingest.collector", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.collector.max_body_bytes
     metrics = CollectorMetrics(publisher.state)
     door = Door(settings, publisher, metrics, now)
@@ -56,7 +59,6 @@ def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] 
     app.register_error_handler(Unauthorized, door.on_unauthorized)
     app.register_error_handler(PublishError, door.on_unavailable)
     app.register_error_handler(HTTPException, _on_http_error)
-    app.before_request(_start_clock)
     app.after_request(lambda response: _observe(_allow_origin(response, origins), metrics))
     return app
 
@@ -71,11 +73,11 @@ class Door:
         self._publisher, self._metrics, self._now = publisher, metrics, now
 
     def collect(self) -> Response:
-        g.protocol = "native"
-        file = request.args.get("source")
+        asked = current()
+        file = asked.query.get("source")
         context = self.context(file)
-        first_line = _first_line()
-        lines = request.mimetype in _LINE_TYPES or "first_line" in request.args
+        first_line = _first_line(asked)
+        lines = _is_lines(asked.content_type) or "first_line" in asked.query
         raw = self.data()
         try:
             raw = body.decompress(raw, self.settings.collector.max_body_bytes)
@@ -89,17 +91,18 @@ class Door:
         self.publish(result, context, is_line=messages.kind == "lines")
         if messages.kind == "single" and result.rejects:
             raise InvalidEvent(result.rejects[0].field, result.rejects[0].reason)
-        return jsonify(intake.account(result, "line" if messages.kind == "lines" else "index"))
+        return _answer(result, "line" if messages.kind == "lines" else "index")
 
     def collect_access_log(self) -> Response:
-        g.protocol = "access_log"
-        file = request.args.get("source", "")
+        asked = current()
+        asked.protocol = "access_log"
+        file = asked.query.get("source", "")
         context = self.context(file)
         if not context.write_key:
             raise Unauthorized
         if not file:
             raise InvalidEvent("source", "is missing: the name of the log's file")
-        first_line = _first_line()
+        first_line = _first_line(asked)
         raw = self.data()
         try:
             lines = body.split_lines(body.decompress(raw, self.settings.collector.max_body_bytes))
@@ -108,7 +111,7 @@ class Door:
             raise
         result = intake.read_access_log(lines, first_line, file, context, self.settings.kafka.topic)
         self.publish(result, context, is_line=True)
-        return jsonify(intake.account(result, "line"))
+        return _answer(result, "line")
 
     def health(self) -> Response:
         state = self._publisher.state()
@@ -121,7 +124,7 @@ class Door:
         return _error(413 if isinstance(error, BodyTooLarge) else 400, error.reason, error.field)
 
     def on_unauthorized(self, error: Unauthorized) -> Response:
-        self._metrics.events.labels("unauthorized", g.protocol).inc()
+        self._metrics.events.labels("unauthorized", current().protocol).inc()
         return _error(401, "is missing or unknown", "write_key")
 
     def on_unavailable(self, error: PublishError) -> Response:
@@ -132,12 +135,12 @@ class Door:
 
     def context(self, file: str | None = None) -> Context:
         """What is known before the body is read; the write key is "" while only the body can hold it."""
-        auth = request.authorization
+        asked = current()
         given = (
-            request.headers.get("X-Write-Key")
-            or request.args.get("write_key")
-            or request.args.get("writeKey")
-            or (auth.username if auth is not None and auth.type == "basic" else None)
+            asked.environ.get("HTTP_X_WRITE_KEY")
+            or asked.query.get("write_key")
+            or asked.query.get("writeKey")
+            or _basic_user(asked)
         )
         write_key = resolve_write_key(given, self.settings.collector.write_keys) if given else ""
         if write_key is None:
@@ -145,10 +148,10 @@ class Door:
         return Context(
             write_key=write_key,
             received_at=self._now(),
-            protocol=g.protocol,
-            run=request.args.get("run") or file or None,
-            ip=request.remote_addr,
-            user_agent=request.headers.get("User-Agent"),
+            protocol=asked.protocol,
+            run=asked.query.get("run") or file or None,
+            ip=asked.remote_addr,
+            user_agent=asked.environ.get("HTTP_USER_AGENT"),
             anonymize_ip=self.settings.collector.anonymize_ip,
         )
 
@@ -198,11 +201,13 @@ class Door:
                     self._metrics.events.labels(outcome, context.protocol).inc(count)
 
     def data(self) -> bytes:
+        """The body as it came. Raises BodyTooLarge."""
+        asked, limit = current(), self.settings.collector.max_body_bytes
         try:
-            return request.get_data(cache=False)
+            return asked.read(limit)
         except RequestEntityTooLarge as error:
-            self._metrics.events.labels("malformed", g.protocol).inc()
-            raise BodyTooLarge(self.settings.collector.max_body_bytes) from error
+            self._metrics.events.labels("malformed", asked.protocol).inc()
+            raise BodyTooLarge(limit) from error
 
     def data_prefix(self, limit: int) -> bytes:
         """The same, cut a byte after the limit; the rest is read and forgotten, so that the client can end."""
@@ -222,11 +227,27 @@ class Door:
             self.publish(Intake(rejects=[reject]), context, is_line=False)
 
 
-def _first_line() -> int:
-    text = request.args.get("first_line", "1")
+def _basic_user(asked: LeanRequest) -> str | None:
+    auth = asked.authorization if "HTTP_AUTHORIZATION" in asked.environ else None
+    return auth.username if auth is not None and auth.type == "basic" else None
+
+
+@lru_cache(maxsize=256)
+def _is_lines(content_type: str | None) -> bool:
+    return (content_type or "").partition(";")[0].strip().lower() in _LINE_TYPES
+
+
+def _first_line(asked: LeanRequest) -> int:
+    text = asked.query.get("first_line", "1")
     if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 15 and int(text) >= 1):
         raise InvalidEvent("first_line", "is no line number from 1")
     return int(text)
+
+
+def _answer(result: Intake, number: str) -> Response:
+    account = intake.account(result, number)
+    # A field's name may be half a character, which only jsonify can tell.
+    return jsonify(account) if result.rejects else LeanResponse(msgspec.json.encode(account))
 
 
 def _error(status: int, reason: str, field: str | None = None) -> Response:
@@ -241,16 +262,14 @@ def _on_http_error(error: HTTPException) -> Response:
 
 
 def _allow_origin(response: Response, allowed: frozenset[str]) -> Response:
-    for name, value in cors.headers(request.method, request.headers, allowed).items():
+    asked = current()
+    for name, value in cors.headers(asked.method, asked.headers, allowed).items():
         response.headers[name] = value
     return response
 
 
-def _start_clock() -> None:
-    g.started, g.protocol = time.perf_counter(), "native"
-
-
 def _observe(response: Response, metrics: CollectorMetrics) -> Response:
-    endpoint = request.endpoint or "none"
-    metrics.requests.labels(endpoint, response.status_code).observe(time.perf_counter() - g.started)
+    asked = current()
+    took = time.perf_counter() - asked.started
+    metrics.requests.labels(asked.endpoint or "none", response.status_code).observe(took)
     return response

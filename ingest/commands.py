@@ -1,4 +1,4 @@
-"""collector, replay, simulate, tail: the commands around events. Callbacks are thin; heavy imports stay inside."""
+"""Around events: collector, replay, simulate, tail, bench. Callbacks are thin; heavy imports stay inside."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.settings import Settings
+from ingest.bench.commands import bench
 from ingest.rejected_commands import rejected
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def collector() -> None:
     from infra.serving import serve
 
     own = Settings.from_env().collector
-    serve("collector", "ingest.wsgi:application", own.host, own.port, own.threads)
+    serve("collector", "ingest.wsgi:application", own.host, own.port, own.threads, own.workers)
 
 
 @click.command()
@@ -148,4 +149,4 @@ def _line(seen: dict[str, Any]) -> str:
     return f"{where} {told}" + (f" ! {seen['problem']}" if "problem" in seen else "")
 
 
-commands: list[click.Command] = [collector, replay, simulate, tail, rejected]
+commands: list[click.Command] = [collector, replay, simulate, tail, rejected, bench]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -21,16 +22,26 @@ _DESKTOP_OS = (
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _crawlers = CrawlerDetect()
 
+# What repeats is looked up. Whoever sends long texts, each another, shall not fill the memory with them.
+_MAX_CACHED = 512  # characters of a URL
+_MAX_AGENT = 1024
+_NO_DEVICE = Device()
+_NO_CAMPAIGN: Mapping[str, str] = {}
 
-@lru_cache(maxsize=16_384)  # parsing takes a millisecond, and traffic repeats few agents
+
 def device(user_agent: str | None) -> Device:
     """What a User-Agent header says; a bot is ua-parser's Spider or a name that crawlerdetect knows."""
-    if not user_agent or user_agent == "-":
-        return Device()
-    agent = parse_user_agent(user_agent[:1024])
+    return _device(user_agent[:_MAX_AGENT]) if user_agent else _NO_DEVICE
+
+
+@lru_cache(maxsize=8192)  # parsing takes a millisecond, and traffic repeats few agents
+def _device(user_agent: str) -> Device:
+    if user_agent == "-":
+        return _NO_DEVICE
+    agent = parse_user_agent(user_agent)
     family = agent.device.family if agent.device else ""
     os = agent.os.family if agent.os else None
-    is_bot = family == "Spider" or _crawlers.is_crawler(user_agent[:1024])
+    is_bot = family == "Spider" or _crawlers.is_crawler(user_agent)
     return Device(
         browser=agent.user_agent.family if agent.user_agent else None,
         os=os,
@@ -50,14 +61,22 @@ def _device_type(family: str, os: str, user_agent: str) -> str:
     return "desktop" if os in _DESKTOP_OS else "other"
 
 
-def campaign(url: str | None) -> dict[str, str]:
+def campaign(url: str | None) -> Mapping[str, str]:
     """utm_* parameters, their prefix removed, and click ids of a page's URL; empty values are left out."""
     if not url or "?" not in url:
-        return {}
+        return _NO_CAMPAIGN
+    lower = url.lower()
+    if not ("utm_" in lower or "id=" in lower or "%" in lower):  # a name may be escaped
+        return _NO_CAMPAIGN
+    return _campaign(url) if len(url) <= _MAX_CACHED else _campaign.__wrapped__(url)
+
+
+@lru_cache(maxsize=8192)
+def _campaign(url: str) -> Mapping[str, str]:
     try:
         query = parse_qsl(urlsplit(url).query, max_num_fields=200)
     except ValueError:
-        return {}
+        return _NO_CAMPAIGN
     found: dict[str, str] = {}
     for name, value in query:
         lower = name.lower()
@@ -68,13 +87,17 @@ def campaign(url: str | None) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=16_384)
 def page_path(url: str) -> str | None:
     """The path of a URL or of a request's target, without query and fragment, None where there is none.
 
     Escapes are decoded within each segment, so that one page has one name however it was typed; a segment keeps
     them where decoding would give a slash, a control character or bytes that are no UTF-8.
     """
+    return _page_path(url) if len(url) <= _MAX_CACHED else _page_path.__wrapped__(url)
+
+
+@lru_cache(maxsize=16_384)
+def _page_path(url: str) -> str | None:
     try:
         path = url.partition("#")[0].partition("?")[0] if url.startswith("/") else urlsplit(url).path
     except ValueError:

@@ -10,6 +10,7 @@ from ingest import access_log, codec, rejected
 from ingest.body import Message, Messages
 from ingest.errors import InvalidEvent
 from ingest.protocols import Context, native
+from ingest.protocols.problems import first_surrogate
 from ingest.rejected import Reject
 from ingest.spool import Record
 
@@ -72,24 +73,29 @@ def account(result: Intake, number: str = "index") -> dict[str, object]:
 def _payload(message: Message, file: str | None) -> dict[str, object]:
     if message.problem is not None:
         raise InvalidEvent("line", message.problem)
-    if not isinstance(message.payload, dict):
+    payload = message.payload
+    if not isinstance(payload, dict):
         raise InvalidEvent("event", "is no JSON object")
-    payload = {name: value for name, value in message.payload.items() if name != "write_key"}  # a secret
+    if "write_key" in payload:  # a secret
+        payload = {name: value for name, value in payload.items() if name != "write_key"}
     if file is None:
         return payload
-    payload.setdefault("sequence", message.number)
+    payload = {"sequence": message.number, **payload}
     if not payload.get("message_id"):
         payload["message_id"] = access_log.message_id(file, message.number, message.text)
     return payload
 
 
 def record(payload: dict[str, object], context: Context, topic: str, index: int = 0) -> Record:
-    """The record of a native payload, the `index`-th event of its message. Raises InvalidEvent."""
+    """The Kafka record of a native payload, the `index`-th of its message. Raises InvalidEvent."""
     try:
         event = native.parse(payload, context, index)
+        value = codec.encode(event)
+        key = event.key
     except RecursionError:
         raise InvalidEvent("event", "is nested too deeply") from None
-    value = codec.encode(event)
+    except UnicodeEncodeError:
+        raise first_surrogate(payload) from None
     if len(value) > MAX_VALUE_BYTES:
         raise InvalidEvent("event", f"is larger than {MAX_VALUE_BYTES} bytes")
-    return Record(topic, event.key, value)
+    return Record(topic, key, value)

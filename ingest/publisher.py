@@ -8,6 +8,7 @@ of several processes that share a spool one drains. The only module of ingest th
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -82,7 +83,7 @@ class KafkaPublisher:
         )
         self._schema = schema_record(settings)
         self._schema_acked = self._schema_spooled = False
-        self._config = _config(settings) | {"error_cb": self._on_error}
+        self._config = producer_config(settings) | {"error_cb": self._on_error}
         self._make_producer, self._drain_interval = make_producer, drain_interval
         self._report_timeout = collector.ack_timeout_seconds
         self._producer = make_producer(self._config)
@@ -175,12 +176,13 @@ class KafkaPublisher:
         return self._send(records)
 
     def _send(self, records: Sequence[Record]) -> list[_Failure]:
-        producer, reports = self._producer, _Reports(len(records))
+        produce, reports = self._producer.produce, _Reports(len(records))
+        on_delivery = reports.on_delivery
         deadline = time.monotonic() + self._report_timeout
         for record in records:
             while True:
                 try:
-                    producer.produce(record.topic, record.value, record.key, on_delivery=reports.on_delivery)
+                    produce(record.topic, record.value, record.key, on_delivery=on_delivery)
                 except BufferError:  # librdkafka's queue is full: wait for reports to make room
                     if time.monotonic() < deadline and not self._closing.is_set():
                         time.sleep(0.005)
@@ -189,7 +191,7 @@ class KafkaPublisher:
                 except KafkaException as error:
                     reports.add(_failure(record, error.args[0]))
                 break
-        if not reports.complete.wait(max(0.0, deadline - time.monotonic())):
+        if not reports.wait(max(0.0, deadline - time.monotonic())):
             return [_Failure(record, "no delivery report came", refused=False) for record in records]
         return reports.failures
 
@@ -288,27 +290,39 @@ class _Reports:
 
     def __init__(self, expected: int) -> None:
         self.failures: list[_Failure] = []
-        self.complete = threading.Event()
-        self._missing = expected
-        self._lock = threading.Lock()
+        # A bare lock, held until the last report: a quarter of an Event's price. Two threads may report at once, when
+        # a producer is replaced; each takes another ticket, and one of them the last.
+        self._complete = threading.Lock()
+        self._complete.acquire()
+        self._tickets = itertools.count(1)
+        self._expected = expected
 
     def on_delivery(self, error: KafkaError | None, message: Any) -> None:
-        self.add(None if error is None else _failure(Record(message.topic(), message.key(), message.value()), error))
+        """librdkafka's callback, the hottest of all: once for each record."""
+        if error is not None:
+            self.failures.append(_failure(Record(message.topic(), message.key(), message.value()), error))
+        if next(self._tickets) == self._expected:
+            self._complete.release()
 
-    def add(self, failure: _Failure | None) -> None:
-        with self._lock:
-            if failure is not None:
-                self.failures.append(failure)
-            self._missing -= 1
-            if not self._missing:
-                self.complete.set()
+    def add(self, failure: _Failure) -> None:
+        """A record that librdkafka never took."""
+        self.failures.append(failure)
+        if next(self._tickets) == self._expected:
+            self._complete.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether every report came within `timeout` seconds."""
+        return self._complete.acquire(timeout=timeout)
 
 
-def _config(settings: Settings) -> dict[str, Any]:
+def producer_config(settings: Settings) -> dict[str, Any]:
     """librdkafka's configuration; what durability and order rest on can't be overridden by kafka.properties."""
     return {
         "client.id": "clickstream-collector",
-        "linger.ms": 3,
+        # Measured with 16 threads that wait: 2.4 times the single requests of 3 ms. Few requests in flight are larger
+        # ones, and librdkafka's thread spins while all that it may have are out: 1.6 times the events in batches of 5.
+        "linger.ms": 1,
+        "max.in.flight.requests.per.connection": 2,
         "compression.type": "lz4",  # zstd would ask another package of kafka-python's consumers
         "log.connection.close": False,
         "reconnect.backoff.ms": 500,

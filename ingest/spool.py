@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from ingest.errors import PublishError, SpoolFull
@@ -36,8 +37,7 @@ CREATE TABLE IF NOT EXISTS refused (id INTEGER PRIMARY KEY, topic TEXT NOT NULL,
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One Kafka record; a key of None lets the producer spread it."""
 
     topic: str

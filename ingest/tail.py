@@ -5,7 +5,6 @@ The only module of ingest that imports kafka-python.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from infra.settings import Settings
 from infra.topics import client_config, unreachable
 from ingest import codec
 from ingest.errors import CodecError
+from ingest.events import as_dict
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -90,7 +90,7 @@ def _decode(record: Any, is_event: bool, schemas: Mapping[bytes, Mapping[str, An
     key = record.key.decode(errors="backslashreplace") if record.key is not None else None
     raw = record.value or b""
     try:
-        value = dataclasses.asdict(codec.decode(raw, schemas)) if is_event else json.loads(raw)
+        value = as_dict(codec.decode(raw, schemas)) if is_event else json.loads(raw)
     except (CodecError, ValueError) as error:
         return Seen(record.partition, record.offset, key, {"raw": raw[:200].hex()}, str(error))
     return Seen(record.partition, record.offset, key, value)

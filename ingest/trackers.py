@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, jsonify, request
+from msgspec import structs
 
 from ingest import body, foreign
 from ingest.body import Message
@@ -26,6 +27,7 @@ from ingest.errors import InvalidEvent, Unauthorized
 from ingest.foreign import Protocol
 from ingest.identity import resolve_write_key
 from ingest.intake import Intake, account
+from ingest.lean import current
 from ingest.protocols import Context, values
 from ingest.protocols.segment import KINDS
 from ingest.rejected import Reject
@@ -72,7 +74,7 @@ class Trackers:
         messages = _numbered(document["batch"])
         shared = {name: document[name] for name in ("context", "integrations") if isinstance(document.get(name), dict)}
         if shared:
-            messages = [replace(one, payload=_with_shared(one.payload, shared)) for one in messages]
+            messages = [structs.replace(one, payload=_with_shared(one.payload, shared)) for one in messages]
         self._take(messages, foreign.SEGMENT, _sent(context, document, "sentAt"))
         return self._answer(success=True)
 
@@ -122,7 +124,7 @@ class Trackers:
 
     def _context(self, protocol: Protocol) -> Context:
         """Of a request of a server's tracker, agent and address are the server's, not the visitor's."""
-        g.protocol = protocol.name
+        current().protocol = protocol.name
         context = self._door.context()
         agent = context.user_agent or ""
         if not (agent.startswith(_DEVICES) or "CFNetwork/" in agent):
@@ -170,7 +172,9 @@ class Trackers:
                 unknown.rejects.append(Reject(message.number, "aid", "is no known write key", message.payload))
                 continue
             if not context.write_key:
-                message = replace(message, payload={key: value for key, value in payload.items() if key != "aid"})
+                message = structs.replace(
+                    message, payload={key: value for key, value in payload.items() if key != "aid"}
+                )
             groups.setdefault(name, []).append(message)
         if not groups and not context.write_key:
             raise Unauthorized

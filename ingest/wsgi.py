@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 
 from flask import Flask
 
@@ -19,4 +20,8 @@ def application() -> Flask:
     publisher = KafkaPublisher(settings)
     atexit.register(publisher.close)
     serving.end_with_parent()
-    return create_app(settings, publisher)
+    app = create_app(settings, publisher)
+    gc.collect()
+    gc.freeze()  # what is there now stays for ever: no need to look through it again and again
+    gc.set_threshold(20_000, 20, 50)  # a batch is thousands of objects, and none of them in a cycle
+    return app

@@ -1,7 +1,8 @@
 """The native protocol: a JSON object with the field names of click_event.avsc is one event. Pure.
 
 Required are event_type, occurred_at (RFC 3339 with a zone, or milliseconds since 1970) and anonymous_id (null for a
-visitor who wants none). Fields that the contract lacks are kept as properties and flagged.
+visitor who wants none). Fields that the contract lacks are kept as properties and flagged. Every other protocol's
+messages become such payloads, so that there is one set of rules.
 """
 
 from __future__ import annotations
@@ -9,27 +10,130 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from functools import lru_cache
+from json.encoder import encode_basestring
+from math import isfinite
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+import msgspec
+from msgspec import Meta, ValidationError
 
 from ingest import enrich
 from ingest.errors import InvalidEvent
 from ingest.events import ClickEvent, EventType, Page, Source, event_id, new_message_id, to_millis
 from ingest.identity import MAX_ID
 from ingest.protocols import Context
+from ingest.protocols.problems import first_problem
 
 MAX_ITEM_ID = 2048  # a page's path can be one
 MAX_PROPERTIES = 256
+MAX_SDK = 256
 FUTURE_MS = 3_600_000  # a live event further ahead than this has an odd clock
 PAST_MS = 30 * 86_400_000
 _YEAR_1, _YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999  # the range of every timestamp type downstream
+_SHORT = 512  # characters of what is looked up, lest a stranger fill the memory
 _URL, _TITLE, _NAME, _VALUE = 8192, 1024, 256, 8192  # characters kept of free text
+
+_Text = TypeVar("_Text", str, str | None)
+_Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+_OptionalId = Annotated[str, Meta(max_length=MAX_ID)] | None  # "" is none as well
+_Int32 = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+_Names = Annotated[dict[_Id, str], Meta(max_length=MAX_PROPERTIES)]
+
+
+class _Page(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    url: str | None = None
+    path: str | None = None
+    referrer: str | None = None
+    title: str | None = None
+
+
+class _Payload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """What is known of an event. The times are whatever `parse_time` takes."""
+
+    event_type: EventType
+    occurred_at: Any
+    anonymous_id: _Id | None
+    event_name: str | None = None
+    message_id: _OptionalId = None
+    sent_at: Any = None
+    sequence: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    user_id: _OptionalId = None
+    client_session_id: _OptionalId = None
+    page: _Page | None = None
+    campaign: _Names | None = None
+    consent: Annotated[dict[_Id, bool], Meta(max_length=MAX_PROPERTIES)] | None = None
+    user_agent: str | None = None
+    ip: str | None = None
+    sdk: Annotated[str, Meta(max_length=MAX_SDK)] | None = None
+    item_id: Annotated[str, Meta(max_length=MAX_ITEM_ID)] | None = None
+    list_id: _OptionalId = None
+    position: _Int32 | None = None
+    propensity: Annotated[float, Meta(ge=0, le=1)] | None = None
+    impression_id: _OptionalId = None
+    model_version: _OptionalId = None
+    order_id: _OptionalId = None
+    value: float | None = None
+    currency: Annotated[str, Meta(pattern=r"^(?:[A-Za-z]{3})?\Z")] | None = None
+    quantity: _Int32 | None = None
+    experiments: _Names | None = None
+    properties: Annotated[dict[_Id, Any], Meta(max_length=MAX_PROPERTIES)] | None = None
+
+
+def parse(payload: Mapping[str, object], context: Context, index: int = 0) -> ClickEvent:
+    """The event of a payload, the `index`-th of its message. Raises InvalidEvent, which names the field."""
+    unknown: dict[str, object] = {}
+    try:
+        given = msgspec.convert(payload, _Payload)
+    except ValidationError:
+        given, unknown = _with_unknown(payload)
+    flags: dict[str, None] = dict.fromkeys(context.flags)  # a set that keeps its order
+    message_id = given.message_id or new_message_id()
+    page = _NO_PAGE if given.page is None else _page(given.page, flags)
+    campaign = enrich.campaign(page.url)
+    if given.campaign:
+        campaign = {**campaign, **_texts(given.campaign, flags)}
+    if given.value is not None and not isfinite(given.value):
+        raise InvalidEvent("value", "is no finite number")
+    return ClickEvent(
+        event_id=event_id(context.write_key, message_id, index),
+        message_id=message_id,
+        event_type=given.event_type,
+        event_name=_clip(given.event_name, _NAME, flags),
+        occurred_at=_occurred_at(given, context, flags),
+        received_at=context.received_at,
+        sequence=given.sequence,
+        anonymous_id=given.anonymous_id,
+        user_id=given.user_id or None,
+        client_session_id=given.client_session_id or None,
+        page=page,
+        campaign=campaign,
+        device=enrich.device(given.user_agent or (None if context.run else context.user_agent)),
+        ip=_ip(given.ip, context),
+        consent=given.consent or {},
+        write_key=context.write_key,
+        source=Source(context.protocol, given.sdk or None, context.run),
+        item_id=given.item_id or None,
+        list_id=given.list_id or None,
+        position=given.position,
+        propensity=given.propensity,
+        impression_id=given.impression_id or None,
+        model_version=given.model_version or None,
+        order_id=given.order_id or None,
+        value=given.value,
+        currency=given.currency.upper() if given.currency else None,
+        quantity=given.quantity,
+        experiments=_texts(given.experiments, flags) if given.experiments else {},
+        properties=_properties(given.properties or {}, unknown, flags) if given.properties or unknown else {},
+        flags=tuple(flags),
+    )
 
 
 def parse_time(value: object) -> int:
     """Milliseconds since 1970 of an RFC 3339 string with its zone, or of a number. Raises ValueError."""
-    if isinstance(value, str):
+    if type(value) is int:
+        millis = value
+    elif isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value.upper())  # RFC 3339 allows t and z
         except ValueError:
@@ -37,7 +141,7 @@ def parse_time(value: object) -> int:
         if moment.tzinfo is None:
             raise ValueError("has no time zone")
         millis = to_millis(moment)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif isinstance(value, float):
         if value != value or abs(value) > 1e15:
             raise ValueError("lies outside the years 1 to 9999")
         millis = round(value)
@@ -48,120 +152,39 @@ def parse_time(value: object) -> int:
     return millis
 
 
-def _blank_is_none(value: object) -> object:
-    return None if value == "" else value
+_NO_PAGE = Page()
+_KNOWN = {field.name: field.type for field in msgspec.structs.fields(_Payload)}
+_KNOWN_OF_PAGE = {field.name: field.type for field in msgspec.structs.fields(_Page)}
+_REQUIRED = tuple(field.name for field in msgspec.structs.fields(_Payload) if field.required)
 
 
-_Time = Annotated[int, BeforeValidator(parse_time)]
-_Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID)]
-_OptionalId = Annotated[_Id | None, BeforeValidator(_blank_is_none)]
-_ItemId = Annotated[Annotated[str, StringConstraints(max_length=MAX_ITEM_ID)] | None, BeforeValidator(_blank_is_none)]
-_Currency = Annotated[
-    Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{3}$")] | None, BeforeValidator(_blank_is_none)
-]
-_Int32 = Annotated[int, Field(ge=0, le=2**31 - 1)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Names = Annotated[dict[_Id, str], Field(max_length=MAX_PROPERTIES)]
-
-
-class _Page(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    url: str | None = None
-    path: str | None = None
-    referrer: str | None = None
-    title: str | None = None
-
-
-class _Payload(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    event_type: EventType
-    occurred_at: _Time
-    anonymous_id: _Id | None
-    event_name: str | None = None
-    message_id: _OptionalId = None
-    sent_at: _Time | None = None
-    sequence: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
-    user_id: _OptionalId = None
-    client_session_id: _OptionalId = None
-    page: _Page | None = None
-    campaign: _Names | None = None
-    consent: Annotated[dict[_Id, bool], Field(max_length=MAX_PROPERTIES)] | None = None
-    user_agent: str | None = None
-    sdk: Annotated[str, StringConstraints(max_length=256)] | None = None
-    ip: str | None = None
-    item_id: _ItemId = None
-    list_id: _OptionalId = None
-    position: _Int32 | None = None
-    propensity: Annotated[float, Field(ge=0, le=1)] | None = None
-    impression_id: _OptionalId = None
-    model_version: _OptionalId = None
-    order_id: _OptionalId = None
-    value: _Finite | None = None
-    currency: _Currency = None
-    quantity: _Int32 | None = None
-    experiments: _Names | None = None
-    properties: Annotated[dict[_Id, Any], Field(max_length=MAX_PROPERTIES)] | None = None
-
-
-def parse(payload: Mapping[str, object], context: Context, index: int = 0) -> ClickEvent:
-    """The event of a payload, the `index`-th of its message. Raises InvalidEvent, which names the field."""
+def _with_unknown(payload: Mapping[str, object]) -> tuple[_Payload, dict[str, object]]:
+    """A payload that holds more than the contract: what is known, and the rest. Raises InvalidEvent."""
+    known = {name: value for name, value in payload.items() if name in _KNOWN}
+    unknown = {name: value for name, value in payload.items() if name not in _KNOWN}
+    page = known.get("page")
+    if isinstance(page, Mapping):
+        known["page"] = {name: value for name, value in page.items() if name in _KNOWN_OF_PAGE}
+        unknown |= {f"page.{name}": value for name, value in page.items() if name not in _KNOWN_OF_PAGE}
     try:
-        given = _Payload.model_validate(payload)
+        return msgspec.convert(known, _Payload), unknown
     except ValidationError as error:
-        raise _invalid(error) from error
-    flags: dict[str, None] = {}  # a set that keeps its order
-    message_id = given.message_id or new_message_id()
-    page = _page(given.page or _Page(), flags)
-    user_agent = given.user_agent or (None if context.run else context.user_agent)
-    return ClickEvent(
-        event_id=event_id(context.write_key, message_id, index),
-        message_id=message_id,
-        event_type=given.event_type,
-        event_name=_clip(given.event_name, _NAME, flags),
-        occurred_at=_occurred_at(given, context, flags),
-        received_at=context.received_at,
-        sequence=given.sequence,
-        anonymous_id=given.anonymous_id,
-        user_id=given.user_id,
-        client_session_id=given.client_session_id,
-        page=page,
-        campaign=enrich.campaign(page.url) | _texts(given.campaign or {}, flags),
-        device=enrich.device(user_agent),
-        ip=_ip(given.ip, context),
-        consent=given.consent or {},
-        write_key=context.write_key,
-        source=Source(context.protocol, given.sdk, context.run),
-        item_id=given.item_id,
-        list_id=given.list_id,
-        position=given.position,
-        propensity=given.propensity,
-        impression_id=given.impression_id,
-        model_version=given.model_version,
-        order_id=given.order_id,
-        value=given.value,
-        currency=given.currency.upper() if given.currency else None,
-        quantity=given.quantity,
-        experiments=_texts(given.experiments or {}, flags),
-        properties=_properties(given, flags),
-        flags=tuple(flags),
-    )
+        raise first_problem(known, _KNOWN, _REQUIRED) from error
 
 
-def _invalid(error: ValidationError) -> InvalidEvent:
-    """The first problem; reasons never repeat what was sent, so that they can be counted."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-    return InvalidEvent(".".join(map(str, first["loc"])) or "event", reason[0].lower() + reason[1:])
+def _time(name: str, value: object) -> int:
+    try:
+        return parse_time(value)
+    except ValueError as error:
+        raise InvalidEvent(name, str(error)) from error
 
 
 def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> int:
     """The time corrected by the client's own clock, where it says when it sent; a run's history keeps its times."""
+    occurred_at = _time("occurred_at", given.occurred_at)
+    sent_at = context.sent_at if given.sent_at is None else _time("sent_at", given.sent_at)
     if context.run:
-        return given.occurred_at
-    sent_at = context.sent_at if given.sent_at is None else given.sent_at
-    occurred_at = given.occurred_at
+        return occurred_at
     if sent_at is not None:
         occurred_at = context.received_at - (sent_at - occurred_at)
         if not _YEAR_1 <= occurred_at <= _YEAR_9999:
@@ -172,14 +195,18 @@ def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> i
 
 
 def _page(given: _Page, flags: dict[str, None]) -> Page:
-    url = _clip(given.url, _URL, flags)
-    path = _clip(given.path, MAX_ITEM_ID, flags) or (enrich.page_path(url) if url else None)
-    return Page(
-        url=url,
-        path=path[:MAX_ITEM_ID] if path else None,
-        referrer=_clip(given.referrer, _URL, flags),
-        title=_clip(given.title, _TITLE, flags),
-    )
+    url, path, referrer, title = given.url, given.path, given.referrer, given.title
+    if max(len(url or ""), len(path or ""), len(referrer or ""), len(title or "")) <= _SHORT:
+        return _short_page(url, path, referrer, title)
+    url = _clip(url, _URL, flags)
+    path = _clip(path, MAX_ITEM_ID, flags) or (enrich.page_path(url) if url else None)
+    return Page(url, path[:MAX_ITEM_ID] if path else None, _clip(referrer, _URL, flags), _clip(title, _TITLE, flags))
+
+
+@lru_cache(maxsize=4096)
+def _short_page(url: str | None, path: str | None, referrer: str | None, title: str | None) -> Page:
+    """Many events are of the same pages, and one object for all of them is encoded once."""
+    return Page(url, path or (enrich.page_path(url) if url else None), referrer, title)
 
 
 def _ip(given: str | None, context: Context) -> str | None:
@@ -194,42 +221,50 @@ def _ip(given: str | None, context: Context) -> str | None:
         return None
 
 
-def _properties(given: _Payload, flags: dict[str, None]) -> dict[str, str]:
+def _properties(own: Mapping[str, object], unknown: Mapping[str, object], flags: dict[str, None]) -> dict[str, str]:
     """Name -> JSON of the event's own properties and of every field that the contract lacks."""
-    values: dict[str, Any] = dict(given.properties or {})
-    unknown = dict(given.model_extra or {})
-    if given.page is not None:
-        unknown |= {f"page.{name}": value for name, value in (given.page.model_extra or {}).items()}
-    for name, value in unknown.items():
+    if unknown:
         flags["unknown_field"] = None
-        values[f"{name} (top level)" if name in values else name] = value
-    if len(values) > MAX_PROPERTIES:
-        raise InvalidEvent("properties", f"more than {MAX_PROPERTIES} of them")
-    return {_name(name): _json(value, flags) for name, value in values.items()}
+        own = dict(own)
+        for name, value in unknown.items():
+            own[f"{name} (top level)" if name in own else name] = value
+        if len(own) > MAX_PROPERTIES:
+            raise InvalidEvent("properties", f"more than {MAX_PROPERTIES} of them")
+    return {_name(name): _json(value, flags) for name, value in own.items()}
 
 
 def _name(name: str) -> str:
-    if len(name) > MAX_ID or not name:
+    if not 0 < len(name) <= MAX_ID:
         raise InvalidEvent("event", f"a field's name should have 1 to {MAX_ID} characters")
-    return name.encode(errors="backslashreplace").decode()
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
 
 
-def _json(value: Any, flags: dict[str, None]) -> str:
-    """Compact JSON; what is too long becomes the string of its beginning."""
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _json(value: object, flags: dict[str, None]) -> str:
+    """Compact JSON; what is too long becomes the string of its beginning. Raises InvalidEvent for what JSON lacks."""
     if isinstance(value, str):
-        value = _clip(value, _VALUE, flags)
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = encode_basestring(_clip(value, _VALUE, flags))
+    elif isinstance(value, float) and isfinite(value):
+        return repr(value)
+    else:
+        try:
+            text = _encode(value)
+        except ValueError:
+            raise InvalidEvent("properties", "hold a number that is not finite") from None
     if len(text) > 2 * _VALUE:
-        text = json.dumps(_clip(text, _VALUE, flags), ensure_ascii=False)
-    # A lone surrogate is legal in JSON as an escape, but not in UTF-8.
-    return text if text.isascii() or text.encode(errors="ignore").decode() == text else json.dumps(value)
+        text = encode_basestring(_clip(text, _VALUE, flags))
+    if text.isascii() or text.encode(errors="ignore").decode() == text:
+        return text
+    return json.dumps(json.loads(text))  # a lone surrogate is legal in JSON as an escape, but not in UTF-8
 
 
 def _texts(values: Mapping[str, str], flags: dict[str, None]) -> dict[str, str]:
-    return {name: _clip(value, _TITLE, flags) or "" for name, value in values.items()}
+    return {name: _clip(value, _TITLE, flags) for name, value in values.items()}
 
 
-def _clip(value: str | None, limit: int, flags: dict[str, None]) -> str | None:
+def _clip(value: _Text, limit: int, flags: dict[str, None]) -> _Text:
     if value is None or len(value) <= limit:
         return value
     flags["truncated"] = None

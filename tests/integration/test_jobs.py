@@ -6,12 +6,12 @@ import importlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from infra.settings import Settings
 from ingest.events import ClickEvent, Device, Page, to_millis

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
 
 from ingest.events import event_id, new_message_id, to_millis
 
@@ -30,3 +33,15 @@ def test_millis_are_exact_in_any_zone() -> None:
     moment = datetime(2015, 5, 17, 10, 5, 3, 1000, UTC)
     assert to_millis(moment) == 1431857103001
     assert to_millis(moment.astimezone(timezone(timedelta(hours=-7)))) == 1431857103001
+
+
+@pytest.mark.parametrize("text", ["m1", 'say "hi"\\', "Grüße 漢😀", "\x00\x1f\x7f/\u2028", ""])
+def test_event_ids_are_uuid5_of_the_json_of_their_parts(text: str) -> None:
+    namespace = uuid.UUID("6a1f5b0e-3c57-5d0b-9a4e-7b1f7f0c2d11")
+    expected = uuid.uuid5(namespace, json.dumps([text, text, 7], ensure_ascii=False))
+    assert event_id(text, text, 7) == str(expected)
+
+
+def test_millis_are_exact_at_both_ends_of_the_calendar() -> None:
+    assert to_millis(datetime.min.replace(tzinfo=UTC)) == -62135596800000
+    assert to_millis(datetime.max.replace(tzinfo=UTC)) == 253402300799999

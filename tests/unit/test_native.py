@@ -167,7 +167,17 @@ def test_long_ids_are_refused_as_cutting_them_would_merge_visitors() -> None:
         ({"properties": {str(n): n for n in range(MAX_PROPERTIES + 1)}}, "properties"),
         ({str(n): n for n in range(MAX_PROPERTIES + 1)}, "properties"),
         ({"sequence": -1}, "sequence"),
-        ({"anonymous_id": "\ud800"}, "anonymous_id"),
+        ({"user_id": {"a": "b"}}, "user_id"),
+        ({"campaign": {"x" * 513: "a"}}, "campaign." + "x" * 100),
+        ({"currency": "EUR\n"}, "currency"),
+        ({"propensity": float("nan")}, "propensity"),
+        ({"value": float("nan")}, "value"),
+        ({"value": 10**400}, "value"),
+        ({"position": 1.0}, "position"),
+        ({"sequence": True}, "sequence"),
+        ({"sdk": "x" * 257}, "sdk"),
+        ({"properties": {"n": [float("inf")]}}, "properties"),
+        ({"properties": {"": 1}}, "properties."),
     ],
 )
 def test_a_wrong_value_is_refused_and_its_field_named(fields: dict[str, object], field: str) -> None:
@@ -203,3 +213,34 @@ def test_blank_optional_ids_are_none() -> None:
     got = event(user_id="", item_id="", message_id="", currency="")
     assert (got.user_id, got.item_id, got.currency) == (None, None, None)
     assert got.message_id
+
+
+def test_a_reason_never_repeats_what_was_sent() -> None:
+    for fields in ({"event_type": "s3cret"}, {"currency": "s3cret"}, {"page": {"url": ["s3cret"]}}, {"ip": "s3cret"}):
+        assert "s3cret" not in refused(**fields)[1], fields
+
+
+def test_the_events_of_one_message_differ_by_index() -> None:
+    payload = {"event_type": "purchase", "occurred_at": NOW, "anonymous_id": "v1", "message_id": "m1"}
+    ids = [parse(payload, LIVE, index).event_id for index in range(3)]
+    assert ids == [event_id("shop", "m1", index) for index in range(3)]
+    assert len(set(ids)) == 3
+
+
+def test_the_clients_library_is_kept() -> None:
+    assert event(sdk="analytics-python/2.4.0").source.sdk == "analytics-python/2.4.0"
+    assert event(sdk="").source.sdk is None
+    assert event().flags == ()
+
+
+def test_a_payload_is_left_as_it_was() -> None:
+    payload = {"event_type": "click", "occurred_at": NOW, "anonymous_id": "v1", "page": {"depth": 1}, "color": "red"}
+    before = json.dumps(payload)
+    parse(payload, LIVE)
+    assert json.dumps(payload) == before
+
+
+def test_events_of_one_page_don_t_share_what_another_says_of_it() -> None:
+    first = event(page={"url": "/a", "title": "A"})
+    second = event(page={"url": "/a", "title": "B"})
+    assert (first.page.title, second.page.title, first.page.path, second.page.path) == ("A", "B", "/a", "/a")

@@ -1,0 +1,69 @@
+"""Bodies: what is one message, what are many, and what is none at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ingest.body import read_messages
+from ingest.errors import InvalidEvent
+
+
+def payloads(raw: bytes, lines: bool = False) -> list[Any]:
+    return [message.payload for message in read_messages(raw, lines=lines).messages]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "\\ud83d\\ude00 \\u0000"}',
+        '{"a": 1, "a": 2}',
+        '{"n": [0, -0, 1.5, 1E5, 12345678901234567890123, true, null]}',
+        '{"s": "Grüße 漢"}',
+    ],
+)
+def test_json_is_what_the_standard_library_says(text: str) -> None:
+    assert payloads(text.encode()) == [json.loads(text)]
+    assert payloads(f"[{text}, {text}]".encode()) == [json.loads(text)] * 2
+
+
+@pytest.mark.parametrize("odd", ['"\\ud800"', "1e400", "1" + "0" * 400])
+def test_what_only_the_standard_library_takes_does_not_cost_the_batch(odd: str) -> None:
+    assert payloads(f'[{{"a": {odd}}}, {{"b": 1}}]'.encode()) == [{"a": json.loads(odd)}, {"b": 1}]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 01}',
+        b'{"a": "\t"}',
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b'{"a": 1} x',
+        b'{"a": "\xff"}',
+        b'{"a":' * 50_000,
+        b'{"a": 1' + b"0" * 5000 + b"}",
+        b"\xef\xbb\xbf",
+        b"\x00",
+    ],
+)
+def test_what_is_no_json_is_refused_as_a_whole(raw: bytes) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        read_messages(raw, lines=False)
+    assert caught.value.field == "body"
+
+
+def test_a_bad_line_is_only_that_lines_problem() -> None:
+    messages = read_messages(b'{"a": 1}\n{"a": NaN}\n\n{"a": 2}\n', lines=True, first_line=5).messages
+    assert [message.number for message in messages] == [5, 6, 7, 8]
+    assert [message.problem for message in messages] == [None, "is not JSON", None, None]
+    assert [message.payload for message in messages] == [{"a": 1}, '{"a": NaN}', None, {"a": 2}]
+
+
+def test_the_envelope_speaks_for_all_messages() -> None:
+    messages = read_messages(b'{"batch": [1, 2], "sent_at": 3}', lines=False)
+    assert (messages.kind, dict(messages.envelope)) == ("batch", {"sent_at": 3})
