@@ -22,10 +22,12 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from infra.settings import Settings
 from ingest import body, cors, intake, rejected, trackers
-from ingest.errors import BodyTooLarge, InvalidEvent, PublishError, Unauthorized
-from ingest.identity import resolve_write_key
-from ingest.intake import Intake
+from ingest.errors import BodyTooLarge, Forbidden, InvalidEvent, PublishError, TooMany, Unauthorized
+from ingest.gate import Gate
+from ingest.identity import UNKNOWN_KEY, Browser, KeyRing
+from ingest.intake import Intake, Reading
 from ingest.lean import LeanFlask, LeanRequest, LeanResponse, current
+from ingest.limits import Rates, check_size
 from ingest.metrics import CollectorMetrics
 from ingest.protocols import Context, native
 from ingest.publisher import Publisher
@@ -33,6 +35,7 @@ from ingest.spool import Record
 
 RETRY_AFTER_SECONDS = 2
 DRAIN_BYTES, MAX_DRAINED_CHUNKS = 1 << 20, 256
+_OF_BROWSERS = frozenset(("HTTP_ORIGIN", "HTTP_COOKIE", "HTTP_SEC_FETCH_MODE"))
 _LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _log = structlog.get_logger()
 
@@ -47,7 +50,7 @@ def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] 
     app.config["MAX_CONTENT_LENGTH"] = settings.collector.max_body_bytes
     metrics = CollectorMetrics(publisher.state)
     door = Door(settings, publisher, metrics, now)
-    origins = cors.allowed_origins(settings)
+    origins = cors.allowed_origins(settings) | door.keys.origins
     app.add_url_rule("/collect", view_func=door.collect, methods=["POST"])
     app.add_url_rule("/collect/access-log", view_func=door.collect_access_log, methods=["POST"])
     app.register_blueprint(trackers.blueprint(door))
@@ -57,6 +60,8 @@ def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] 
     )
     app.register_error_handler(InvalidEvent, door.on_invalid)
     app.register_error_handler(Unauthorized, door.on_unauthorized)
+    app.register_error_handler(Forbidden, door.on_forbidden)
+    app.register_error_handler(TooMany, door.on_too_many)
     app.register_error_handler(PublishError, door.on_unavailable)
     app.register_error_handler(HTTPException, _on_http_error)
     app.after_request(lambda response: _observe(_allow_origin(response, origins), metrics))
@@ -71,6 +76,8 @@ class Door:
     ) -> None:
         self.settings = settings
         self._publisher, self._metrics, self._now = publisher, metrics, now
+        self.keys, self._gate = KeyRing(settings.collector.write_keys), Gate(settings.collector)
+        self._rates, self._everywhere = Rates(settings.collector), cors.allowed_origins(settings)
 
     def collect(self) -> Response:
         asked = current()
@@ -84,13 +91,14 @@ class Door:
             raw, fields = (raw, {}) if lines else body.unwrap_form(raw)
             messages = body.read_messages(raw, lines=lines, first_line=first_line)
             context = self._with_envelope(context, {**fields, **messages.envelope})
+            self.admit(context, len(messages.messages))
         except InvalidEvent as error:
             self.keep_malformed(error, raw, context)
             raise
-        result = intake.read_native(messages, context, self.settings.kafka.topic, file)
+        result = intake.read_native(messages, self.reading(context), file)
         self.publish(result, context, is_line=messages.kind == "lines")
-        if messages.kind == "single" and result.rejects:
-            raise InvalidEvent(result.rejects[0].field, result.rejects[0].reason)
+        if messages.kind == "single":
+            result.raise_refused()
         return _answer(result, "line" if messages.kind == "lines" else "index")
 
     def collect_access_log(self) -> Response:
@@ -99,17 +107,18 @@ class Door:
         file = asked.query.get("source", "")
         context = self.context(file)
         if not context.write_key:
-            raise Unauthorized
+            self.stranger()
         if not file:
             raise InvalidEvent("source", "is missing: the name of the log's file")
         first_line = _first_line(asked)
         raw = self.data()
         try:
             lines = body.split_lines(body.decompress(raw, self.settings.collector.max_body_bytes))
+            self.admit(context, len(lines))
         except InvalidEvent as error:
             self.keep_malformed(error, raw, context)
             raise
-        result = intake.read_access_log(lines, first_line, file, context, self.settings.kafka.topic)
+        result = intake.read_access_log(lines, first_line, file, self.reading(context))
         self.publish(result, context, is_line=True)
         return _answer(result, "line")
 
@@ -127,6 +136,15 @@ class Door:
         self._metrics.events.labels("unauthorized", current().protocol).inc()
         return _error(401, "is missing or unknown", "write_key")
 
+    def on_forbidden(self, error: Forbidden) -> Response:
+        self._metrics.events.labels("forbidden", current().protocol).inc()
+        return _error(403, f"may not be used by pages of {error.origin}", "write_key")
+
+    def on_too_many(self, error: TooMany) -> Response:
+        response = _error(429, "too many events; send them again later")
+        response.headers["Retry-After"] = str(error.seconds)
+        return response
+
     def on_unavailable(self, error: PublishError) -> Response:
         _log.error("publish_failed", reason=str(error))
         response = _error(503, "events can't be stored now; send them again")
@@ -142,10 +160,8 @@ class Door:
             or asked.query.get("writeKey")
             or _basic_user(asked)
         )
-        write_key = resolve_write_key(given, self.settings.collector.write_keys) if given else ""
-        if write_key is None:
-            raise Unauthorized
-        return Context(
+        write_key = self.keys.resolve(given) or self.stranger() if given else ""
+        context = Context(
             write_key=write_key,
             received_at=self._now(),
             protocol=asked.protocol,
@@ -154,15 +170,38 @@ class Door:
             user_agent=asked.environ.get("HTTP_USER_AGENT"),
             anonymize_ip=self.settings.collector.anonymize_ip,
         )
+        return self._gate.request(context, asked.headers)
+
+    def stranger(self) -> str:
+        """The name of an unknown key where settings say to keep its events aside; else raises Unauthorized."""
+        if self.settings.collector.unknown_write_key == "refuse":
+            raise Unauthorized
+        return UNKNOWN_KEY
+
+    def admit(self, context: Context, messages: int) -> None:
+        """Raises Forbidden, InvalidEvent for too large a batch, or TooMany: before anything is read of the messages."""
+        origin = current().environ.get("HTTP_ORIGIN")
+        if not self.keys.allows(context.write_key, origin, self._everywhere):
+            raise Forbidden(context.write_key, str(origin))
+        check_size(messages, self.settings.collector.max_events)
+        if seconds := self._rates.admit(context.write_key, context.ip, messages, self._now() / 1000):
+            self._metrics.events.labels("limited", context.protocol).inc(messages)
+            raise TooMany(seconds)
+
+    def reading(self, context: Context) -> Reading:
+        """With what this request's messages are read. Only a browser, and no replay, is given a visitor's cookie."""
+        asked = current()
+        if not context.run and (asked.method == "GET" or not asked.environ.keys().isdisjoint(_OF_BROWSERS)):
+            rules = self.settings.collector.cookie
+            asked.browser = Browser(rules, asked.cookies, context.received_at, anonymous=context.anonymous)
+        return Reading(context, self.settings.kafka.topic, self._gate, asked.browser)
 
     def _with_envelope(self, context: Context, fields: Mapping[str, object]) -> Context:
         for unknown in fields.keys() - {"write_key", "sent_at"}:
             raise InvalidEvent(unknown, "is no field of a batch")
         if not context.write_key:
             given = fields.get("write_key")
-            name = resolve_write_key(given, self.settings.collector.write_keys) if isinstance(given, str) else None
-            if name is None:
-                raise Unauthorized
+            name = (self.keys.resolve(given) if isinstance(given, str) else None) or self.stranger()
             context = replace(context, write_key=name)
         if fields.get("sent_at") is None:
             return context
@@ -174,6 +213,7 @@ class Door:
     def publish(self, result: Intake, context: Context, is_line: bool) -> None:
         """Events and rejects in one go, both durable before the answer."""
         topic = self.settings.kafka.rejected_topic
+        scrub = self._gate.privacy.scrubber(context)
         refused = [
             rejected.encode(
                 reject,
@@ -182,14 +222,20 @@ class Door:
                 run=context.run,
                 received_at=context.received_at,
                 is_line=is_line,
+                sent_at=context.sent_at,
+                scrub=scrub,
             )
             for reject in result.rejects
         ]
+        quarantined = sum(reject.quarantined for reject in result.rejects)
         counts = {
             "accepted": len(result.records),
             "filtered": result.filtered.total(),
-            "rejected": len(result.rejects),
+            "rejected": len(result.rejects) - quarantined,
+            "quarantined": quarantined,
         }
+        for what, count in result.counts.items():
+            self._metrics.rules.labels(what).inc(count)
         try:
             self._publisher.publish([*result.records, *(Record(topic, None, value) for value in refused)])
         except PublishError:
@@ -271,5 +317,8 @@ def _allow_origin(response: Response, allowed: frozenset[str]) -> Response:
 def _observe(response: Response, metrics: CollectorMetrics) -> Response:
     asked = current()
     took = time.perf_counter() - asked.started
+    if asked.browser is not None:
+        for cookie in asked.browser.set_cookies():
+            response.headers.add("Set-Cookie", cookie)
     metrics.requests.labels(asked.endpoint or "none", response.status_code).observe(took)
     return response

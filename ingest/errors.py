@@ -4,6 +4,8 @@ InvalidEvent            the sender's fault: HTTP 400 or a counted reject, and a 
 ├── BodyTooLarge        HTTP 413
 └── Quarantined         kept aside in `clicks.rejected`, which the sender isn't told: HTTP 200
 Unauthorized            no write key, or none that we know: HTTP 401
+Forbidden               a page of this origin may not use the key: HTTP 403
+TooMany                 more than the key or the address may send now: HTTP 429, the client keeps it
 Dropped                 the visitor wants no record of it: counted, and nothing of it is kept
 CodecError              bytes that are no event, or of a schema that nobody published
 PublishError            the event is neither in Kafka nor in the spool: HTTP 503, the client keeps it
@@ -39,6 +41,22 @@ class Unauthorized(ClickstreamError):  # noqa: N818
 
     def __init__(self) -> None:
         super().__init__("the write key is missing or unknown")
+
+
+class Forbidden(ClickstreamError):  # noqa: N818
+    """Key `write_key` may not be used by pages of `origin`."""
+
+    def __init__(self, write_key: str, origin: str) -> None:
+        self.write_key, self.origin = write_key, origin
+        super().__init__(f"write key {write_key} may not be used by pages of {origin}")
+
+
+class TooMany(ClickstreamError):  # noqa: N818
+    """After `seconds` it may come in."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__(f"too many events: send them again in {seconds} s")
 
 
 class Quarantined(InvalidEvent):

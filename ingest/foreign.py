@@ -9,10 +9,10 @@ from typing import Any
 
 from ingest.body import Message
 from ingest.commerce import MAX_PRODUCTS
-from ingest.errors import InvalidEvent
-from ingest.intake import Intake, record
+from ingest.errors import Dropped, InvalidEvent
+from ingest.intake import Intake, Reading, record
 from ingest.protocols import Context, pixel, posthog, segment, snowplow, values
-from ingest.rejected import MAX_PAYLOAD, REDACTED, Reject, redact_line
+from ingest.rejected import MAX_PAYLOAD, REDACTED, redact_line
 
 _DATA = re.compile(r'"data"\s*:\s*\[')
 _AID = re.compile(r'"aid"\s*:\s*"([^"\\]*)"')
@@ -34,7 +34,7 @@ POSTHOG = Protocol("posthog", posthog.read, posthog.FIELDS)
 PIXEL = Protocol("pixel", pixel.read, {})
 
 
-def read(messages: Sequence[Message], protocol: Protocol, context: Context, topic: str, limit: int) -> Intake:
+def read(messages: Sequence[Message], protocol: Protocol, reading: Reading, limit: int) -> Intake:
     """The records of all good messages. `limit`: their bytes together, as few bytes can name many products."""
     intake = Intake()
     room = limit
@@ -42,18 +42,21 @@ def read(messages: Sequence[Message], protocol: Protocol, context: Context, topi
         try:
             if not isinstance(message.payload, Mapping):
                 raise InvalidEvent("message", "is no JSON object")
-            payloads = protocol.read(message.payload, context)
+            payloads = protocol.read(message.payload, reading.context)
             records = []
             for index, payload in enumerate(payloads):
                 payload.setdefault("sequence", message.number * MAX_PRODUCTS + index)
-                records.append(record(payload, context, topic, index))
+                if reading.browser is None or not reading.browser.names:
+                    payload.setdefault("anonymous_id", None)
+                records.append(record(payload, reading, intake.counts, index))
                 room -= len(records[-1].value)
                 if room < 0:
                     raise InvalidEvent("message", f"makes the request's events larger than {limit} bytes")
             intake.records += records
-        except InvalidEvent as error:
-            field = protocol.fields.get(error.field, error.field)
-            intake.rejects.append(Reject(message.number, field, error.reason, message.payload))
+        except (InvalidEvent, Dropped) as error:
+            if isinstance(error, InvalidEvent):
+                error.field = protocol.fields.get(error.field, error.field)
+            intake.refuse(error, message.number, message.payload)
     return intake
 
 
@@ -64,6 +67,7 @@ def merge(intakes: Sequence[Intake]) -> Intake:
         whole.records += intake.records
         whole.filtered += intake.filtered
         whole.rejects += intake.rejects
+        whole.counts += intake.counts
     return whole
 
 

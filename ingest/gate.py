@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from werkzeug.datastructures import Headers
+
 from infra.settings import Collector
 from ingest import tracking_plan
 from ingest.errors import InvalidEvent
@@ -31,7 +33,7 @@ class Gate:
         self._plan = tracking_plan.load(settings.tracking_plan)
         self._max_depth = settings.max_depth
 
-    def request(self, context: Context, headers: Mapping[str, str]) -> Context:
+    def request(self, context: Context, headers: Mapping[str, str] | Headers) -> Context:
         """The context with what the request's headers wish; see privacy.Rules.request."""
         return self.privacy.request(context, headers)
 

@@ -16,6 +16,8 @@ from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
+from ingest.identity import Browser
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -23,12 +25,13 @@ _NO_ARGS: ImmutableMultiDict[str, str] = ImmutableMultiDict()
 
 
 class LeanRequest(Request):
-    """A request that knows when it began, and through which protocol its events come."""
+    """A request that knows when it began, through which protocol its events come, and who its browser is."""
 
     def __init__(self, environ: WSGIEnvironment, *args: Any, **options: Any) -> None:
         super().__init__(environ, *args, **options)
         self.started = time.perf_counter()
         self.protocol = "native"
+        self.browser: Browser | None = None
 
     @property
     def query(self) -> ImmutableMultiDict[str, str]:

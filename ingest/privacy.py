@@ -17,6 +17,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from werkzeug.datastructures import Headers
+
 from infra.policy import Privacy, Signal
 from ingest.errors import Dropped
 from ingest.events import ClickEvent
@@ -58,7 +60,7 @@ class Rules:
         networks = [ipaddress.ip_network(network) for network in settings.internal_networks]
         self._is_internal = lru_cache(maxsize=16_384)(lambda ip: _within(ip, networks)) if networks else None
 
-    def request(self, context: Context, headers: Mapping[str, str]) -> Context:
+    def request(self, context: Context, headers: Mapping[str, str] | Headers) -> Context:
         """What the request says of all its events. A replay's headers are the sender's, not the visitors'."""
         anonymous = self._settings.anonymous or "SP-Anonymous" in headers
         drop = None

@@ -23,9 +23,9 @@ from msgspec import structs
 
 from ingest import body, foreign
 from ingest.body import Message
-from ingest.errors import InvalidEvent, Unauthorized
+from ingest.errors import InvalidEvent
 from ingest.foreign import Protocol
-from ingest.identity import resolve_write_key
+from ingest.identity import UNKNOWN_KEY
 from ingest.intake import Intake, account
 from ingest.lean import current
 from ingest.protocols import Context, values
@@ -67,7 +67,7 @@ class Trackers:
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self._topic, self._collector = door.settings.kafka.topic, door.settings.collector
+        self._collector = door.settings.collector
 
     def segment_batch(self) -> Response:
         context, document = self._document(foreign.SEGMENT, is_batch=True)
@@ -117,7 +117,7 @@ class Trackers:
     def pixel(self) -> Response:
         context = self._context(foreign.PIXEL)
         if not context.write_key:
-            raise Unauthorized
+            self._door.stranger()
         params = _query() | ({"page.url": request.referrer} if request.referrer else {})
         self._take([Message(0, params)], foreign.PIXEL, context, single=True)
         return _gif()
@@ -139,10 +139,8 @@ class Trackers:
             raw = body.decompress(raw, self._collector.max_body_bytes)
             document = foreign.read_object(raw)
             if not context.write_key:
-                name = next((found for key in _KEYS if (found := self._resolve(document.get(key)))), None)
-                if name is None:
-                    raise Unauthorized
-                context = replace(context, write_key=name)
+                name = next((found for key in _KEYS if (found := self._resolve(document.get(key)))), "")
+                context = replace(context, write_key=name or self._door.stranger())
             if is_batch and not isinstance(document.get("batch"), list):
                 raise InvalidEvent("batch", "is no array" if "batch" in document else "is missing")
         except InvalidEvent as error:
@@ -151,10 +149,11 @@ class Trackers:
         return context, document
 
     def _resolve(self, given: object) -> str | None:
-        return resolve_write_key(given, self._collector.write_keys) if isinstance(given, str) else None
+        return self._door.keys.resolve(given) if isinstance(given, str) else None
 
     def _take(self, messages: Sequence[Message], protocol: Protocol, context: Context, *, single: bool = False) -> None:
-        self._publish(foreign.read(messages, protocol, context, self._topic, self._limit), context, single)
+        self._door.admit(context, len(messages))
+        self._publish(foreign.read(messages, protocol, self._door.reading(context), self._limit), context, single)
 
     def _take_by_app(
         self, messages: Sequence[Message], context: Context, cut: Sequence[Reject] = (), *, single: bool = False
@@ -169,7 +168,8 @@ class Trackers:
             payload = message.payload if isinstance(message.payload, Mapping) else {}
             name = context.write_key or self._resolve(payload.get("aid"))
             if name is None:
-                unknown.rejects.append(Reject(message.number, "aid", "is no known write key", message.payload))
+                aside = self._collector.unknown_write_key == "quarantine"
+                unknown.rejects.append(Reject(message.number, "aid", "is no known write key", message.payload, aside))
                 continue
             if not context.write_key:
                 message = structs.replace(
@@ -177,12 +177,15 @@ class Trackers:
                 )
             groups.setdefault(name, []).append(message)
         if not groups and not context.write_key:
-            raise Unauthorized
-        read = [
-            foreign.read(group, foreign.SNOWPLOW, replace(context, write_key=name), self._topic, self._limit)
-            for name, group in groups.items()
-        ]
-        name = context.write_key or next(iter(groups))
+            self._door.stranger()
+        read = []
+        for name, group in groups.items():
+            own = replace(context, write_key=name)
+            self._door.admit(own, len(group))
+            read.append(foreign.read(group, foreign.SNOWPLOW, self._door.reading(own), self._limit))
+        if unknown.rejects:
+            self._door.admit(context, len(unknown.rejects))
+        name = context.write_key or next(iter(groups), UNKNOWN_KEY)
         whole = foreign.merge([*read, unknown, Intake(rejects=list(cut))])
         self._publish(whole, replace(context, write_key=name), single)
 
@@ -194,8 +197,8 @@ class Trackers:
         """Raises InvalidEvent when the request's one message is refused."""
         g.result = result
         self._door.publish(result, context, is_line=False)
-        if single and result.rejects:
-            raise InvalidEvent(result.rejects[0].field, result.rejects[0].reason)
+        if single:
+            result.raise_refused()
 
     def _answer(self, **liked: object) -> Response:
         return jsonify(**liked, **account(g.result))
@@ -227,7 +230,7 @@ def _with_shared(payload: object, shared: Mapping[str, Mapping[str, Any]]) -> ob
 
 
 def _query() -> dict[str, Any]:
-    return {name: value for name, value in request.args.items() if name not in _KEYS}
+    return {name: value for name, value in request.args.items() if name not in (*_KEYS, "run")}
 
 
 def _gif() -> Response:

@@ -27,7 +27,7 @@ _TIMES = ("occurred_at", "sent_at")
 
 def read(params: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
     """The one native payload. `params` may hold `page.url` from the Referer. Raises InvalidEvent."""
-    payload: dict[str, Any] = {"event_type": "page_view", "occurred_at": context.received_at, "anonymous_id": None}
+    payload: dict[str, Any] = {"event_type": "page_view", "occurred_at": context.received_at}
     page: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     for name, value in params.items():

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from infra.settings import Collector
 from ingest import codec
 from ingest.body import Message, Messages
-from ingest.intake import Intake, read_native
+from ingest.gate import Gate
+from ingest.intake import Intake, Reading, read_native
 from ingest.protocols import Context
 
 NOW = 1_795_245_567_000
@@ -17,7 +19,8 @@ CLICK = {"event_type": "click", "occurred_at": NOW, "anonymous_id": "v1"}
 
 def taken(*payloads: Any, run: str | None = None) -> Intake:
     messages = [Message(number, payload) for number, payload in enumerate(payloads)]
-    return read_native(Messages("batch", messages, {}), Context("shop", NOW, run=run), "clicks")
+    reading = Reading(Context("shop", NOW, run=run), "clicks", Gate(Collector()))
+    return read_native(Messages("batch", messages, {}), reading)
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,9 @@ def test_a_bare_pixel_is_a_view_of_the_page_that_shows_it(client: FlaskClient, p
     assert (response.status_code, response.data, response.headers["Cache-Control"]) == (200, GIF, "no-store")
     [event] = events(publisher)
     assert (event.event_type, event.page.path, event.campaign) == ("page_view", "/a", {"source": "x"})
-    assert (event.anonymous_id, event.occurred_at, event.source.protocol) == (None, NOW, "pixel")
+    assert (event.occurred_at, event.source.protocol) == (NOW, "pixel")
+    [cookie] = response.headers.getlist("Set-Cookie")
+    assert cookie.startswith(f"clickstream_id={event.anonymous_id};") and "HttpOnly" in cookie and "Secure" in cookie
     assert event.device.browser == "Chrome"
 
 
