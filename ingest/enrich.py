@@ -6,14 +6,16 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from crawlerdetect import CrawlerDetect
 from ua_parser import parse as parse_user_agent
 
 from ingest.events import Device
 
-_CLICK_IDS = ("gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id")
+_CLICK_IDS = frozenset(
+    ("gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id")
+)  # fmt: skip
 _MOBILE_OS = ("Android", "iOS", "Windows Phone", "Windows Mobile", "BlackBerry OS", "Firefox OS", "Symbian")
 _DESKTOP_OS = (
     "Windows", "Mac OS X", "Linux", "Ubuntu", "Debian", "Fedora", "Red Hat", "CentOS", "Gentoo", "Mint",
@@ -23,6 +25,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _crawlers = CrawlerDetect()
 
 # What repeats is looked up. Whoever sends long texts, each another, shall not fill the memory with them.
+_MAX_PARAMETERS = 200
 _MAX_CACHED = 512  # characters of a URL
 _MAX_AGENT = 1024
 _NO_DEVICE = Device()
@@ -73,18 +76,33 @@ def campaign(url: str | None) -> Mapping[str, str]:
 
 @lru_cache(maxsize=8192)
 def _campaign(url: str) -> Mapping[str, str]:
-    try:
-        query = parse_qsl(urlsplit(url).query, max_num_fields=200)
-    except ValueError:
+    """By hand: parse_qsl would decode all of the parameters, most of which are none of ours."""
+    if "[" in url and not _is_url(url):
         return _NO_CAMPAIGN
+    pairs = url.partition("#")[0].partition("?")[2].split("&")
     found: dict[str, str] = {}
-    for name, value in query:
-        lower = name.lower()
+    for pair in pairs if len(pairs) <= _MAX_PARAMETERS else ():
+        name, _, value = pair.partition("=")
+        if not value:
+            continue
+        lower = _plain(name).lower()
         if lower.startswith("utm_") and len(lower) > 4:
-            found.setdefault(lower[4:][:64], value[:512])
+            found.setdefault(lower[4:][:64], _plain(value)[:512])
         elif lower in _CLICK_IDS:
-            found.setdefault(lower, value[:512])
+            found.setdefault(lower, _plain(value)[:512])
     return found
+
+
+def _is_url(text: str) -> bool:
+    try:
+        urlsplit(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def page_path(url: str) -> str | None:

@@ -181,7 +181,9 @@ def _time(name: str, value: object) -> int:
 
 def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> int:
     """The time corrected by the client's own clock, where it says when it sent; a run's history keeps its times."""
-    occurred_at = _time("occurred_at", given.occurred_at)
+    occurred_at = given.occurred_at
+    if type(occurred_at) is not int or not _YEAR_1 <= occurred_at <= _YEAR_9999:
+        occurred_at = _time("occurred_at", occurred_at)
     sent_at = context.sent_at if given.sent_at is None else _time("sent_at", given.sent_at)
     if context.run:
         return occurred_at
@@ -196,7 +198,12 @@ def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> i
 
 def _page(given: _Page, flags: dict[str, None]) -> Page:
     url, path, referrer, title = given.url, given.path, given.referrer, given.title
-    if max(len(url or ""), len(path or ""), len(referrer or ""), len(title or "")) <= _SHORT:
+    if (
+        (url is None or len(url) <= _SHORT)
+        and (path is None or len(path) <= _SHORT)
+        and (referrer is None or len(referrer) <= _SHORT)
+        and (title is None or len(title) <= _SHORT)
+    ):
         return _short_page(url, path, referrer, title)
     url = _clip(url, _URL, flags)
     path = _clip(path, MAX_ITEM_ID, flags) or (enrich.page_path(url) if url else None)
@@ -260,7 +267,9 @@ def _json(value: object, flags: dict[str, None]) -> str:
     return json.dumps(json.loads(text))  # a lone surrogate is legal in JSON as an escape, but not in UTF-8
 
 
-def _texts(values: Mapping[str, str], flags: dict[str, None]) -> dict[str, str]:
+def _texts(values: dict[str, str], flags: dict[str, None]) -> dict[str, str]:
+    if max(map(len, values.values())) <= _TITLE:
+        return values
     return {name: _clip(value, _TITLE, flags) for name, value in values.items()}
 
 
