@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 import pytest
 import requests
 
+from infra.policy import WriteKey
 from infra.settings import Settings
 from ingest.tail import tail
 from tests.conftest import free_ports
@@ -123,7 +124,7 @@ def own(
     corner = own_topics(cluster_settings)
     collector = {
         "port": ports["collector"]["port"],
-        "write_keys": {"shop": KEY},
+        "write_keys": {"shop": WriteKey(secret=KEY)},
         "allowed_origins": [f"http://127.0.0.1:{ports['webapp']['port']}"],
         "max_body_bytes": 100_000,
     }
