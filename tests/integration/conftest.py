@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from infra.settings import Settings
 from ingest.codec import SCHEMA, encode, split
-from ingest.events import ClickEvent, Device, Page, Source, event_id
+from ingest.events import ClickEvent, Device, Page, Source, as_dict, event_id
 from storage.batches import Cut
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def raw_rows(spark: SparkSession) -> Events:
 
     def make(*landed: tuple[int, int, ClickEvent]) -> DataFrame:
         lines = [
-            json.dumps({"partition": p, "offset": o, "appended_at": event.received_at, "event": asdict(event)})
+            json.dumps({"partition": p, "offset": o, "appended_at": event.received_at, "event": as_dict(event)})
             for p, o, event in landed
         ]
         rows = spark.createDataFrame([(line,) for line in lines], "line STRING")

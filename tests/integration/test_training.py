@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ingest.events import as_dict
 from ingest.protocols import Context, native
 from ingest.simulate import World
 from ingest.simulate import events as simulated
@@ -29,7 +29,7 @@ def shopped(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Da
     with file.open("w") as out:
         for event in simulated(WORLD):
             parsed = native.parse(event, context)
-            fields = asdict(parsed) | {"visitor_id": parsed.anonymous_id}
+            fields = as_dict(parsed) | {"visitor_id": parsed.anonymous_id}
             out.write(json.dumps({name: fields[name] for name in _COLUMNS}) + "\n")
     schema = "visitor_id STRING, item_id STRING, event_type STRING, occurred_at BIGINT, device STRUCT<is_bot: BOOLEAN>"
     rows = spark.read.schema(schema).json(f"file://{file}")
