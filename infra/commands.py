@@ -42,6 +42,18 @@ def down() -> None:
 
 
 @click.command()
+def reload() -> list[str]:
+    """Replace the workers of collector and web app: new code, certificates and settings of the file, nobody refused."""
+    from infra.services.cluster import Cluster
+
+    asked = Cluster(Settings.from_env()).reload()
+    if not asked:
+        raise ServiceError("reload", "neither collector nor webapp runs here")
+    click.echo(f"{', '.join(asked)}: replacing their workers one by one; see `clickstream logs`")
+    return asked
+
+
+@click.command()
 @_AS_JSON
 def status(as_json: bool = False) -> dict[str, Any]:
     """Show each service's state, and the URLs. Exit code 1 unless all are well."""
@@ -93,4 +105,4 @@ def destroy(yes: bool) -> None:
     shutil.rmtree(settings.home)
 
 
-commands = [demo, up, down, status, logs, destroy]
+commands = [demo, up, down, reload, status, logs, destroy]

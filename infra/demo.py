@@ -136,9 +136,11 @@ class _Run:
 
     def _spool_drained(self, patience: float = 60.0) -> None:
         """Accepted events may still be on the collector's disk; the batch must hold them all."""
-        url = f"{self._settings.collector.address}/health"
+        collector = self._settings.collector
         deadline = time.monotonic() + patience
-        while spooled := requests.get(url, timeout=5).json()["spooled"]:
+        while spooled := requests.get(f"{collector.address}/readyz", timeout=5, verify=collector.verify).json()[
+            "spooled"
+        ]:
             if time.monotonic() > deadline:
                 raise ServiceError("collector", f"{spooled} events wait in the spool: Kafka does not take them")
             time.sleep(0.2)

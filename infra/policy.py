@@ -44,11 +44,13 @@ Signal = Literal["ignore", "anonymous", "drop"]
 Verdict = Literal["allow", "warn", "quarantine", "reject"]
 
 
-class _Part(BaseModel):
+class Section(BaseModel):
+    """A part of the settings: frozen, and without any field that is not known."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class WriteKey(_Part):
+class WriteKey(Section):
     """What a sender shows. In a file either the secret alone, or a table of these fields.
 
     `origins`: pages that may use it beside `collector.allowed_origins`; with any, pages elsewhere may not.
@@ -69,7 +71,7 @@ class WriteKey(_Part):
         return dump(self) if self.origins or self.rate else self.secret
 
 
-class Cookie(_Part):
+class Cookie(Section):
     """The first-party cookie that names a browser whose events bring no visitor. `days` 0: no cookie.
 
     `session_minutes`: a second cookie gives such a browser a session that ends after this inactivity; 0: none.
@@ -90,7 +92,7 @@ class Cookie(_Part):
         return self
 
 
-class Privacy(_Part):
+class Privacy(Section):
     """What may be kept. `anonymous`: no identifier of anybody; `gpc`, `dnt`: what a browser's wish does.
 
     `consent_category`: the entry of an event's consent without which `without_consent` is done; `assume_consent`
@@ -116,7 +118,7 @@ class Privacy(_Part):
         return self
 
 
-class Rates(_Part):
+class Rates(Section):
     """Events that are taken, such as "1000/second" or "50/second; 100000/day". Empty: as many as come.
 
     `key`: of each write key; `ip`: of each address; `url`: where they are counted (redis://… for several processes).
@@ -127,7 +129,7 @@ class Rates(_Part):
     url: str = "memory://"
 
 
-class TrackingPlan(_Part):
+class TrackingPlan(Section):
     """`folder` holds a JSON Schema per event name, <name>.json; what happens to events that don't follow it."""
 
     folder: str = ""

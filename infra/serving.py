@@ -1,47 +1,181 @@
-"""How the platform's own web servers run: granian, structured logs, and an end together with their main process."""
+"""How the platform's own web servers run: granian, structured logs, and an end that cuts no request.
+
+The main process owns the listening socket: one that it was given as its stdin (systemd's StandardInput=socket), else
+one of its own. SIGHUP replaces the workers one by one, with the code, settings and certificates of then; SIGTERM ends
+them. Before a worker ends it asks its clients to leave: see `Drainable`.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import structlog
 
-from infra.errors import ServiceError
-from infra.settings import PREFIX
+from infra.errors import ConfigurationError, ServiceError
+from infra.settings import PREFIX, Tls
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+BACKLOG = 1024
+LEAVE, LEAVE_AND_ACCEPT = signal.SIGUSR1, signal.SIGUSR2  # from the main process to a worker
+_KILL_SECONDS = 20
 
 
-def serve(service: str, application: str, host: str, port: int, threads: int, workers: int = 1) -> None:
+def serve(
+    service: str,
+    application: str,
+    host: str,
+    port: int,
+    threads: int,
+    workers: int = 1,
+    drain_seconds: float = 0.0,
+    tls: Tls | None = None,
+) -> None:
     """Serves the WSGI factory `application` ("module:name") by `workers` processes of `threads` each, until SIGTERM.
 
-    Raises ServiceError where the port is taken: granian would share it, since it binds with SO_REUSEPORT.
+    The factory makes a `Drainable`. `drain_seconds`: how long clients are asked to leave before a worker ends. Raises
+    ServiceError where the port is taken, ConfigurationError for a certificate that can't be used.
     """
-    from granian.constants import Interfaces
-    from granian.server import Server
+    from granian.constants import HTTPModes, Interfaces
 
+    from infra.rolling import RollingServer
+
+    given = _inherited_socket()
+    listening = given or _bound_socket(service, host, port)
+    multiprocessing.set_start_method("fork", force=True)  # a spawned worker has no such socket
+    at_work, Drainable.at_work = multiprocessing.Pipe(duplex=False)
+    Drainable.listening = listening
+    try:
+        server = RollingServer(
+            application,
+            listening=listening,
+            at_work=at_work,
+            drain_seconds=drain_seconds,
+            factory=True,
+            address=host,
+            port=port,
+            interface=Interfaces.WSGI,
+            workers=workers,
+            blocking_threads=threads,
+            http=HTTPModes.http1,  # a connection whose version is not known yet would be cut at the end
+            websockets=False,
+            respawn_failed_workers=True,
+            workers_kill_timeout=_KILL_SECONDS,
+            ssl_cert=tls and tls.certificate,
+            ssl_key=tls and tls.key,
+            ssl_protocol_min="tls1.2",
+        )
+    except OSError as error:
+        raise ConfigurationError([f"{PREFIX}{service.upper()}__TLS: {error}"]) from error
+
+    def end(signum: int, frame: object) -> None:
+        # Who comes now waits for our successor where there is one, and is told the truth by us where there is none.
+        server.drain(LEAVE if given else LEAVE_AND_ACCEPT)
+        threading.Timer(drain_seconds, server.signal_handler_interrupt).start()
+
+    server.on_startup(lambda: signal.signal(signal.SIGTERM, end))
+    server.serve()
+
+
+class Drainable:
+    """A worker's WSGI application, which asks its clients to leave once the main process says that it will end.
+
+    From then on each answer closes its connection, and `clickstream.draining` is in each request's environment.
+    """
+
+    # What the main process sets, and its forks have.
+    listening: socket.socket | None = None
+    at_work: Connection | None = None
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application, self._draining = application, False
+        signal.signal(LEAVE, self._leave)
+        signal.signal(LEAVE_AND_ACCEPT, self._leave)
+        if self.at_work is not None:
+            self.at_work.send(os.getpid())
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not self._draining:
+            return self._application(environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, ("Connection", "close")], *error)
+
+        return self._application({**environ, "clickstream.draining": True}, start)
+
+    def _leave(self, signum: int, frame: object) -> None:
+        self._draining = True
+        if signum == LEAVE and self.listening is not None:
+            # The server has no way to stop accepting and go on answering, and at its end it cuts connections that have
+            # just been made. So in this process its descriptor becomes that of a socket to which nobody comes.
+            with socket.socket(socket.AF_UNIX) as nobody:
+                nobody.bind("")
+                nobody.listen()
+                nobody.setblocking(False)
+                os.dup2(nobody.fileno(), self.listening.fileno())
+
+
+@contextmanager
+def shared_metrics(home: Path) -> Iterator[None]:
+    """Lets the workers that are started within share their numbers; what processes that are gone left is removed.
+
+    How prometheus_client keeps numbers is settled when it is imported, so that must not have been before.
+    """
+    assert "prometheus_client" not in sys.modules
+    folder = metrics_folder(home, os.getpid())
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in folder.parent.iterdir():
+        if not psutil.pid_exists(int(other.name)):
+            shutil.rmtree(other, ignore_errors=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def metrics_folder(home: Path, main: int) -> Path:
+    """Where the workers of the main process `main` share their numbers."""
+    return home / "run" / "metrics" / str(main)
+
+
+def _inherited_socket() -> socket.socket | None:
+    """The listening socket that is stdin, if it is one."""
+    try:
+        given = socket.socket(fileno=os.dup(0))
+    except OSError:
+        return None
+    if given.type == socket.SOCK_STREAM and given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        given.setblocking(False)
+        return given
+    given.close()
+    return None
+
+
+def _bound_socket(service: str, host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = f"can't listen on {host}:{port} ({PREFIX}{service.upper()}__PORT): {error.strerror}"
-            raise ServiceError(service, reason) from error
-    Server(
-        application,
-        factory=True,
-        address=host,
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=threads,
-        websockets=False,
-        workers_kill_timeout=20,
-    ).serve()
+    try:
+        bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = f"can't listen on {host}:{port} ({PREFIX}{service.upper()}__PORT): {error.strerror}"
+        raise ServiceError(service, reason) from error
+    bound.setblocking(False)
+    return bound
 
 
 def free_port(host: str) -> int:

@@ -14,9 +14,9 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -27,20 +27,17 @@ from pydantic_settings import (
 )
 
 from infra.errors import ConfigurationError
-from infra.policy import Cookie, Origin, Privacy, Rates, TrackingPlan, WriteKey
+from infra.policy import Cookie, Origin, Privacy, Rates, Section, TrackingPlan, WriteKey
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 PREFIX = "CLICKSTREAM_"
 CONFIG_DIR = Path(__file__).parent / "config"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Kafka(_Section):
+class Kafka(Section):
     """The event log. `properties` are passed to every Kafka client as they are (SASL, TLS …)."""
 
     bootstrap_servers: str = ""
@@ -52,7 +49,7 @@ class Kafka(_Section):
     partitions: Annotated[int, Field(ge=1)] = 4
     replication: Annotated[int, Field(ge=1)] = 1
     retention_hours: Annotated[int, Field(ge=1)] = 168
-    properties: dict[str, str] = {}
+    properties: dict[str, str] = Field(default_factory=dict)
 
     @property
     def managed(self) -> bool:
@@ -71,11 +68,11 @@ class Kafka(_Section):
         return f"{self.topic}.rejected"
 
 
-class Hdfs(_Section):
+class Hdfs(Section):
     """The file system. `url` is that of an existing one (`hdfs://nameservice1`); `conf_dir` its HADOOP_CONF_DIR."""
 
     url: str = ""
-    conf_dir: Path | None = None
+    conf_dir: OptionalPath = None
     host: str = "127.0.0.1"
     port: Port = 8020
     http_port: Port = 9870
@@ -95,7 +92,7 @@ class Hdfs(_Section):
         return self.url or f"hdfs://{self.host}:{self.port}"
 
 
-class Spark(_Section):
+class Spark(Section):
     """How jobs are submitted. `hadoop_conf_dir` is that of an existing YARN; `catalog` the Iceberg catalog's type."""
 
     master: str = "local[2]"
@@ -103,15 +100,15 @@ class Spark(_Section):
     driver_memory: str = "1g"
     executor_memory: str = "1g"
     shuffle_partitions: Annotated[int, Field(ge=1)] = 4
-    hadoop_conf_dir: Path | None = None
+    hadoop_conf_dir: OptionalPath = None
     catalog: Literal["hadoop", "jdbc", "rest", "hive"] = "hadoop"
     catalog_uri: str = ""
-    conf: dict[str, str] = {}
+    conf: dict[str, str] = Field(default_factory=dict)
     yarn_port: Port = 8032
     yarn_http_port: Port = 8088
 
 
-class Airflow(_Section):
+class Airflow(Section):
     """The orchestrator. `url` is that of an existing one, with its `username` and `password`."""
 
     url: str = ""
@@ -133,7 +130,27 @@ class Airflow(_Section):
         return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
 
 
-class Collector(_Section):
+class Tls(Section):
+    """HTTPS: PEM files of the certificate with its chain, of its key, and of the CA by which our own clients check it.
+
+    Without a `ca` they trust those of certifi, as everybody does.
+    """
+
+    certificate: OptionalPath = None
+    key: OptionalPath = None
+    ca: OptionalPath = None
+
+    @model_validator(mode="after")
+    def _both_are_there(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        for file in (self.certificate, self.key, self.ca):
+            if file is not None and not file.is_file():
+                raise ValueError(f"there is no file {file}")
+        return self
+
+
+class Collector(Section):
     """The HTTP door for events. `write_keys`: a key's name, stored with each event -> the secret that clients send.
 
     Whether events of an unknown key are refused, or kept aside in `clicks.rejected`, says `unknown_write_key`.
@@ -142,11 +159,13 @@ class Collector(_Section):
     url: str = ""
     host: str = "127.0.0.1"
     port: Port = 8000
-    workers: Annotated[int, Field(ge=1)] = 1
+    tls: Tls = Tls()
+    workers: Annotated[int, Field(ge=1)] = 2
     threads: Annotated[int, Field(ge=1)] = 16  # of each worker
-    write_keys: dict[Name, WriteKey] = {"demo": WriteKey(secret="demo")}
+    drain_seconds: Annotated[float, Field(ge=0)] = 1.0
+    write_keys: dict[Name, WriteKey] = Field(default_factory=lambda: {"demo": WriteKey(secret="demo")})
     unknown_write_key: Literal["refuse", "quarantine"] = "refuse"
-    allowed_origins: list[Origin] = []
+    allowed_origins: list[Origin] = Field(default_factory=list)
     anonymize_ip: bool = True
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     max_events: Annotated[int, Field(ge=1)] = 10_000
@@ -169,10 +188,16 @@ class Collector(_Section):
 
     @property
     def address(self) -> str:
-        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+        scheme = "https" if self.tls.certificate else "http"
+        return (self.url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def verify(self) -> bool | str:
+        """What `requests` asks about certificates."""
+        return str(self.tls.ca) if self.tls.ca else True
 
 
-class Sink(_Section):
+class Sink(Section):
     """When a file is closed and how much memory its owner may use."""
 
     group: Name = "clickstream-sink"
@@ -186,7 +211,7 @@ class Sink(_Section):
     schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
 
 
-class Processing(_Section):
+class Processing(Section):
     """Rules of the tables."""
 
     session_gap_minutes: Annotated[int, Field(ge=1)] = 30
@@ -194,7 +219,7 @@ class Processing(_Section):
     recommendations_per_visitor: Annotated[int, Field(ge=1)] = 20
 
 
-class Webapp(_Section):
+class Webapp(Section):
     """The storefront. `collector_url` is the collector as browsers see it."""
 
     url: str = ""
@@ -217,7 +242,7 @@ class Settings(BaseSettings):
     )
 
     home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(".clickstream")
-    java_home: Path | None = None  # JAVA_HOME does as well
+    java_home: OptionalPath = None  # JAVA_HOME does as well
     kafka: Kafka = Kafka()
     hdfs: Hdfs = Hdfs()
     spark: Spark = Spark()
@@ -277,7 +302,7 @@ class Settings(BaseSettings):
         if self.java_home:
             environment[f"{PREFIX}JAVA_HOME"] = str(self.java_home)
         for section, values in self:
-            if isinstance(values, _Section):
+            if isinstance(values, Section):
                 # What was set, be it to its default: a file in the home might say otherwise.
                 for field, value in sorted(values.model_dump(mode="json", exclude_unset=True).items()):
                     if value is not None:

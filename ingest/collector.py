@@ -3,7 +3,9 @@
 POST /collect               JSON object, array or {"batch": […], "sent_at", "write_key"}, or a message a line (NDJSON)
 POST /collect/access-log    raw lines; ?source=<file>&first_line=<n> (also for NDJSON) give replays their ids
 POST /v1/…, /batch/ …       others' trackers, see ingest/trackers.py
-GET  /health, /metrics      whether events are taken, and numbers for Prometheus
+GET  /healthz               200: this process answers
+GET  /readyz                200: events can be made durable now, and by which way; else 503
+GET  /metrics               numbers for Prometheus
 """
 
 from __future__ import annotations
@@ -44,17 +46,23 @@ def now_millis() -> int:
     return time.time_ns() // 1_000_000
 
 
-def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] = now_millis) -> Flask:
-    """The WSGI application. `now` gives received_at in milliseconds."""
+def create_app(
+    settings: Settings,
+    publisher: Publisher,
+    metrics: CollectorMetrics | None = None,
+    now: Callable[[], int] = now_millis,
+) -> Flask:
+    """The WSGI application. `metrics`: those that workers share; `now` gives received_at in milliseconds."""
     app = LeanFlask("ingest.collector", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.collector.max_body_bytes
-    metrics = CollectorMetrics(publisher.state)
+    metrics = metrics or CollectorMetrics(publisher.state)
     door = Door(settings, publisher, metrics, now)
-    origins = cors.allowed_origins(settings) | door.keys.origins
+    origins = door.everywhere | door.keys.origins
     app.add_url_rule("/collect", view_func=door.collect, methods=["POST"])
     app.add_url_rule("/collect/access-log", view_func=door.collect_access_log, methods=["POST"])
     app.register_blueprint(trackers.blueprint(door))
-    app.add_url_rule("/health", view_func=door.health)
+    app.add_url_rule("/healthz", view_func=lambda: jsonify(status="ok"), endpoint="healthz")
+    app.add_url_rule("/readyz", view_func=door.readyz)
     app.add_url_rule(
         "/metrics", view_func=lambda: Response(metrics.render(), content_type=CONTENT_TYPE_LATEST), endpoint="metrics"
     )
@@ -77,7 +85,7 @@ class Door:
         self.settings = settings
         self._publisher, self._metrics, self._now = publisher, metrics, now
         self.keys, self._gate = KeyRing(settings.collector.write_keys), Gate(settings.collector)
-        self._rates, self._everywhere = Rates(settings.collector), cors.allowed_origins(settings)
+        self._rates, self.everywhere = Rates(settings.collector), cors.allowed_origins(settings)
 
     def collect(self) -> Response:
         asked = current()
@@ -122,22 +130,31 @@ class Door:
         self.publish(result, context, is_line=True)
         return _answer(result, "line")
 
-    def health(self) -> Response:
-        state = self._publisher.state()
-        status = "ok" if state.kafka_up else "spooling" if state.accepting else "failing"
-        response = jsonify(status=status, kafka="up" if state.kafka_up else "down", spooled=state.spooled)
-        response.status_code = 200 if state.accepting else 503
+    def readyz(self) -> Response:
+        """By Kafka, or by the spool while Kafka is away; not at all while neither can or this worker is to end."""
+        state, draining = self._publisher.state(), "clickstream.draining" in current().environ
+        ready = state.accepting and not draining
+        way = ("kafka" if state.kafka_up else "spool") if state.accepting else None
+        response = jsonify(
+            ready=ready,
+            way=way,
+            draining=draining,
+            kafka="up" if state.kafka_up else "down",
+            spooled=state.spooled,
+            spool_oldest_seconds=round(state.oldest_seconds, 1),
+        )
+        response.status_code = 200 if ready else 503
         return response
 
     def on_invalid(self, error: InvalidEvent) -> Response:
         return _error(413 if isinstance(error, BodyTooLarge) else 400, error.reason, error.field)
 
     def on_unauthorized(self, error: Unauthorized) -> Response:
-        self._metrics.events.labels("unauthorized", current().protocol).inc()
+        self._metrics.count(current().protocol, "", {"unauthorized": 1})
         return _error(401, "is missing or unknown", "write_key")
 
     def on_forbidden(self, error: Forbidden) -> Response:
-        self._metrics.events.labels("forbidden", current().protocol).inc()
+        self._metrics.count(current().protocol, error.write_key, {"forbidden": 1})
         return _error(403, f"may not be used by pages of {error.origin}", "write_key")
 
     def on_too_many(self, error: TooMany) -> Response:
@@ -180,12 +197,13 @@ class Door:
 
     def admit(self, context: Context, messages: int) -> None:
         """Raises Forbidden, InvalidEvent for too large a batch, or TooMany: before anything is read of the messages."""
-        origin = current().environ.get("HTTP_ORIGIN")
-        if not self.keys.allows(context.write_key, origin, self._everywhere):
+        asked = current()
+        origin, asked.key = asked.environ.get("HTTP_ORIGIN"), context.write_key
+        if not self.keys.allows(context.write_key, origin, self.everywhere):
             raise Forbidden(context.write_key, str(origin))
         check_size(messages, self.settings.collector.max_events)
         if seconds := self._rates.admit(context.write_key, context.ip, messages, self._now() / 1000):
-            self._metrics.events.labels("limited", context.protocol).inc(messages)
+            self._metrics.count(context.protocol, context.write_key, {"limited": messages})
             raise TooMany(seconds)
 
     def reading(self, context: Context) -> Reading:
@@ -234,17 +252,15 @@ class Door:
             "rejected": len(result.rejects) - quarantined,
             "quarantined": quarantined,
         }
-        for what, count in result.counts.items():
-            self._metrics.rules.labels(what).inc(count)
+        records = [*result.records, *(Record(topic, None, value) for value in refused)]
         try:
-            self._publisher.publish([*result.records, *(Record(topic, None, value) for value in refused)])
+            if records:
+                self._metrics.timed(lambda: self._publisher.publish(records))
         except PublishError:
             counts = {"unavailable": sum(counts.values())}
             raise
         finally:
-            for outcome, count in counts.items():
-                if count:
-                    self._metrics.events.labels(outcome, context.protocol).inc(count)
+            self._metrics.count(context.protocol, context.write_key, counts, result.counts)
 
     def data(self) -> bytes:
         """The body as it came. Raises BodyTooLarge."""
@@ -252,7 +268,7 @@ class Door:
         try:
             return asked.read(limit)
         except RequestEntityTooLarge as error:
-            self._metrics.events.labels("malformed", asked.protocol).inc()
+            self._metrics.count(asked.protocol, asked.key, {"malformed": 1})
             raise BodyTooLarge(limit) from error
 
     def data_prefix(self, limit: int) -> bytes:
@@ -266,7 +282,7 @@ class Door:
 
     def keep_malformed(self, error: InvalidEvent, raw: bytes, context: Context) -> None:
         """A body that is no message at all is kept too, but only of who is known: strangers can't fill the topic."""
-        self._metrics.events.labels("malformed", context.protocol).inc()
+        self._metrics.count(context.protocol, context.write_key, {"malformed": 1})
         if context.write_key and not isinstance(error, BodyTooLarge):
             text = rejected.redact_line(raw.decode(errors="backslashreplace"))
             reject = rejected.Reject(0, error.field, error.reason, text)
@@ -320,5 +336,5 @@ def _observe(response: Response, metrics: CollectorMetrics) -> Response:
     if asked.browser is not None:
         for cookie in asked.browser.set_cookies():
             response.headers.add("Set-Cookie", cookie)
-    metrics.requests.labels(asked.endpoint or "none", response.status_code).observe(took)
+    metrics.answered(asked.endpoint or "none", asked.protocol, asked.key, response.status_code, took)
     return response

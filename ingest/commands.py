@@ -23,10 +23,21 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as 
 @click.command()
 def collector() -> None:
     """Run the HTTP collector in the foreground, until SIGTERM."""
-    from infra.serving import serve
+    from infra.serving import serve, shared_metrics
 
-    own = Settings.from_env().collector
-    serve("collector", "ingest.wsgi:application", own.host, own.port, own.threads, own.workers)
+    settings = Settings.from_env()
+    own = settings.collector
+    with shared_metrics(settings.home):
+        serve(
+            "collector",
+            "ingest.wsgi:application",
+            own.host,
+            own.port,
+            own.threads,
+            own.workers,
+            drain_seconds=own.drain_seconds,
+            tls=own.tls,
+        )
 
 
 @click.command()

@@ -25,12 +25,13 @@ _NO_ARGS: ImmutableMultiDict[str, str] = ImmutableMultiDict()
 
 
 class LeanRequest(Request):
-    """A request that knows when it began, through which protocol its events come, and who its browser is."""
+    """A request that knows when it began, by which protocol and whose key its events come, and who its browser is."""
 
     def __init__(self, environ: WSGIEnvironment, *args: Any, **options: Any) -> None:
         super().__init__(environ, *args, **options)
         self.started = time.perf_counter()
         self.protocol = "native"
+        self.key = ""
         self.browser: Browser | None = None
 
     @property

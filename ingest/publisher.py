@@ -1,13 +1,15 @@
 """Records to Kafka, or to the spool while Kafka is away: `publish` returns only when all of them are durable.
 
 What is sent to Kafka has room in the spool promised before, so that it is never answered as failed and found in Kafka
-later: whatever Kafka does not acknowledge in time is spooled. Threads work beside the callers: one serves librdkafka's
-delivery reports, one looks for room, and one drains the spool, oldest first, deleting what Kafka has acknowledged;
-of several processes that share a spool one drains. The only module of ingest that imports confluent_kafka.
+later: whatever Kafka does not acknowledge in time is spooled, and at once what waits when Kafka is found away. Threads
+work beside the callers: one serves librdkafka's delivery reports, one looks for room, and one drains the spool, oldest
+first, deleting what Kafka has acknowledged; of several processes that share a spool one drains. The only module of
+ingest that imports confluent_kafka.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import confluent_kafka
 import structlog
@@ -32,6 +34,8 @@ _REFUSED = frozenset(
     (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD)
 )  # errors that no retry can cure
 _log = structlog.get_logger()
+
+Way = Literal["kafka", "spool"]  # how records became durable; "spool" if any of them did there
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,11 @@ class PublisherState:
 class Publisher(Protocol):
     """Where the collector hands its records."""
 
-    def publish(self, records: Sequence[Record]) -> None:
-        """Returns when all records are durable. Raises PublishError when none was taken: the caller keeps them."""
+    def publish(self, records: Sequence[Record]) -> Way:
+        """Returns when all records are durable, and how.
+
+        Raises PublishError when none was taken: the caller keeps them.
+        """
 
     def state(self) -> PublisherState: ...
 
@@ -88,6 +95,7 @@ class KafkaPublisher:
         self._report_timeout = collector.ack_timeout_seconds
         self._producer = make_producer(self._config)
         self._up, self._fatal = True, False
+        self._waiting: set[_Reports] = set()
         self._no_room: PublishError | None = None  # why the spool can't promise anything, as of the last look
         self._look()
         self._closing = threading.Event()
@@ -99,23 +107,24 @@ class KafkaPublisher:
         for thread in self._threads:
             thread.start()
 
-    def publish(self, records: Sequence[Record]) -> None:
+    def publish(self, records: Sequence[Record]) -> Way:
         """Returns when every record is acknowledged by Kafka or fsynced in the spool.
 
         Raises PublishError when there is no room, before anything is sent.
         """
-        if not records:
-            return
         if not self._up:
-            return self._to_spool(records)
+            self._to_spool(records)
+            return "spool"
         with self._room_for(records):
             failures = self._deliver(records)
-            if failures:
-                unreachable = [failure for failure in failures if not failure.refused]
-                if unreachable:
-                    self._mark_down(unreachable[0].reason)
-                # What Kafka refuses for good goes there too: draining sets it aside for a person to look at.
-                self._to_spool([failure.record for failure in failures], promised=True)
+            if not failures:
+                return "kafka"
+            unreachable = [failure for failure in failures if not failure.refused]
+            if unreachable:
+                self._mark_down(unreachable[0].reason)
+            # What Kafka refuses for good goes there too: draining sets it aside for a person to look at.
+            self._to_spool([failure.record for failure in failures], promised=True)
+            return "spool"
 
     def state(self) -> PublisherState:
         waiting = self._spool.state()
@@ -166,16 +175,16 @@ class KafkaPublisher:
         else:
             self._no_room = None
 
-    def _deliver(self, records: Sequence[Record]) -> list[_Failure]:
-        """Sends to Kafka and waits; the schema first, once per process."""
+    def _deliver(self, records: Sequence[Record], patient: bool = False) -> list[_Failure]:
+        """Sends to Kafka and waits, unless `patient` no longer than Kafka is up; the schema first, once per process."""
         if not self._schema_acked:
-            failures = self._send([self._schema])
+            failures = self._send([self._schema], patient)
             if failures:
                 return [_Failure(record, failures[0].reason, refused=False) for record in records]
             self._schema_acked = True
-        return self._send(records)
+        return self._send(records, patient)
 
-    def _send(self, records: Sequence[Record]) -> list[_Failure]:
+    def _send(self, records: Sequence[Record], patient: bool) -> list[_Failure]:
         produce, reports = self._producer.produce, _Reports(len(records))
         on_delivery = reports.on_delivery
         deadline = time.monotonic() + self._report_timeout
@@ -184,14 +193,20 @@ class KafkaPublisher:
                 try:
                     produce(record.topic, record.value, record.key, on_delivery=on_delivery)
                 except BufferError:  # librdkafka's queue is full: wait for reports to make room
-                    if time.monotonic() < deadline and not self._closing.is_set():
+                    if time.monotonic() < deadline and (self._up or patient) and not self._closing.is_set():
                         time.sleep(0.005)
                         continue
                     reports.add(_Failure(record, "the producer's queue is full", refused=False))
                 except KafkaException as error:
                     reports.add(_failure(record, error.args[0]))
                 break
-        if not reports.wait(max(0.0, deadline - time.monotonic())):
+        if not patient:
+            self._waiting.add(reports)
+            if not self._up:  # since a moment ago: nobody will tell
+                reports.give_up()
+        complete = reports.wait(max(0.0, deadline - time.monotonic()))
+        self._waiting.discard(reports)
+        if not complete:
             return [_Failure(record, "no delivery report came", refused=False) for record in records]
         return reports.failures
 
@@ -225,7 +240,9 @@ class KafkaPublisher:
             waiting = self._spool.oldest(DRAIN_RECORDS)
             if not waiting:
                 break
-            failures = {failure.record: failure for failure in self._deliver([record for _, record in waiting])}
+            failures = {
+                failure.record: failure for failure in self._deliver([record for _, record in waiting], patient=True)
+            }
             self._spool.delete([id_ for id_, record in waiting if record not in failures])
             kept = [(id_, failures[record]) for id_, record in waiting if record in failures]
             for id_, failure in kept:
@@ -264,9 +281,12 @@ class KafkaPublisher:
             self._mark_down(error.str())
 
     def _mark_down(self, reason: str) -> None:
+        """From now on to the spool; so is what waits for Kafka, which may have it all the same: its ids tell."""
         if self._up:
             self._up = False
             _log.warning("kafka_down", reason=reason)
+            for reports in list(self._waiting):
+                reports.give_up()
 
     def _mark_up(self) -> None:
         if not self._up:
@@ -286,33 +306,42 @@ def _failure(record: Record, error: KafkaError) -> _Failure:
 
 
 class _Reports:
-    """The delivery reports of one call, counted until complete."""
+    """The delivery reports of one call, counted until complete or given up."""
 
     def __init__(self, expected: int) -> None:
         self.failures: list[_Failure] = []
-        # A bare lock, held until the last report: a quarter of an Event's price. Two threads may report at once, when
-        # a producer is replaced; each takes another ticket, and one of them the last.
-        self._complete = threading.Lock()
-        self._complete.acquire()
+        # A bare lock, held until the end: a quarter of an Event's price. Two threads may report at once, when a
+        # producer is replaced; each takes another ticket, and one of them the last.
+        self._end = threading.Lock()
+        self._end.acquire()
         self._tickets = itertools.count(1)
         self._expected = expected
+        self._complete = False
 
     def on_delivery(self, error: KafkaError | None, message: Any) -> None:
         """librdkafka's callback, the hottest of all: once for each record."""
         if error is not None:
             self.failures.append(_failure(Record(message.topic(), message.key(), message.value()), error))
         if next(self._tickets) == self._expected:
-            self._complete.release()
+            self._complete = True
+            self.give_up()
 
     def add(self, failure: _Failure) -> None:
         """A record that librdkafka never took."""
         self.failures.append(failure)
         if next(self._tickets) == self._expected:
-            self._complete.release()
+            self._complete = True
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Ends the wait."""
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._end.release()
 
     def wait(self, timeout: float) -> bool:
-        """Whether every report came within `timeout` seconds."""
-        return self._complete.acquire(timeout=timeout)
+        """Whether every report came, within `timeout` seconds and before anybody gave up."""
+        self._end.acquire(timeout=timeout)
+        return self._complete
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:

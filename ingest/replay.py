@@ -59,14 +59,15 @@ class CollectorClient:
             raise ConfigurationError(["CLICKSTREAM_COLLECTOR__WRITE_KEYS: no key to send with"])
         self._address = settings.collector.address
         self._session = requests.Session()
+        self._session.verify = settings.collector.verify
         self._session.trust_env = False  # settings say where the collector is; no proxy in between
         self._session.headers["X-Write-Key"] = next(iter(settings.collector.write_keys.values())).secret
         self._session.mount(self._address, HTTPAdapter(max_retries=_retry(retries)))
-        self._session.mount(f"{self._address}/health", HTTPAdapter(max_retries=_retry(2)))
+        self._session.mount(f"{self._address}/healthz", HTTPAdapter(max_retries=_retry(2)))
 
     def check(self) -> None:
         """Fails at once where no collector listens."""
-        self.request("GET", "/health")
+        self.request("GET", "/healthz")
 
     def send(self, lines: list[bytes], first_line: int, file: str, format_: Format, run: str | None = None) -> Outcome:
         """Posts lines `first_line`.. of `file`; a batch that is too large goes in halves."""

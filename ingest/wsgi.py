@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
-
-from flask import Flask
+import os
+import threading
+from multiprocessing.util import Finalize
 
 from infra import serving
 from infra.settings import Settings
 from ingest.collector import create_app
+from ingest.metrics import CollectorMetrics
 from ingest.publisher import KafkaPublisher
 
 
-def application() -> Flask:
+def application() -> serving.Drainable:
     """The factory; an entry point, so it reads the settings."""
     serving.log_as_json()
     settings = Settings.from_env()
     publisher = KafkaPublisher(settings)
-    atexit.register(publisher.close)
+    Finalize(None, publisher.close, exitpriority=1)  # a forked process does not look at atexit
     serving.end_with_parent()
-    app = create_app(settings, publisher)
+    metrics = CollectorMetrics(publisher.state, serving.metrics_folder(settings.home, os.getppid()))
+    threading.Thread(target=metrics.follow, name="metrics-follow", daemon=True).start()
+    app = create_app(settings, publisher, metrics)
     gc.collect()
     gc.freeze()  # what is there now stays for ever: no need to look through it again and again
     gc.set_threshold(20_000, 20, 50)  # a batch is thousands of objects, and none of them in a cycle
-    return app
+    return serving.Drainable(app)

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from ingest.errors import PublishError
-from ingest.publisher import PublisherState
+from ingest.publisher import PublisherState, Way
 from ingest.spool import Record
 
 
@@ -49,10 +49,11 @@ class FakePublisher:
         self.failure: PublishError | None = None
         self.current = PublisherState(kafka_up=True, spooled=0, accepting=True)
 
-    def publish(self, records: Sequence[Record]) -> None:
+    def publish(self, records: Sequence[Record]) -> Way:
         if self.failure is not None:
             raise self.failure
         self.records += records
+        return "kafka"
 
     def state(self) -> PublisherState:
         return self.current
@@ -66,17 +67,22 @@ class FakePublisher:
 
 
 class FakeProducer:
-    """librdkafka's producer against a broker in memory: `down` lets every record time out, `too_large` bounds them."""
+    """librdkafka's producer against a broker in memory.
+
+    `down` lets every record time out, `hangs` lets it wait for ever, `too_large` bounds them.
+    """
 
     def __init__(self, log: list[Record]) -> None:
         self.log = log
-        self.down = False
+        self.down = self.hangs = False
         self.too_large = 1_000_000
         self._reports: deque[Callable[[], None]] = deque()
 
     def produce(self, topic: str, value: bytes, key: bytes | None, on_delivery: Callable[[Any, Any], None]) -> None:
         record = Record(topic, key, value)
         code = None
+        if self.hangs:
+            return
         if self.down:
             code = KafkaError._MSG_TIMED_OUT
         elif len(value) > self.too_large:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from flask import Flask
-
 from infra import serving
 from infra.settings import Settings
 from webapp.app import create_app
@@ -11,7 +9,7 @@ from webapp.exports import HdfsExports
 from webapp.recommendations import RecommendationStore
 
 
-def application() -> Flask:
+def application() -> serving.Drainable:
     """The factory; an entry point, so it reads the settings. Starts the thread that looks for new exports."""
     serving.log_as_json()
     settings = Settings.from_env()
@@ -19,4 +17,4 @@ def application() -> Flask:
     store = RecommendationStore(HdfsExports(settings))
     app = create_app(settings, store)
     store.start(settings.webapp.refresh_seconds)
-    return app
+    return serving.Drainable(app)

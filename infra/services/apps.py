@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
 from infra.services.service import Service, http_problem
 from infra.settings import Settings
@@ -21,11 +20,12 @@ def services(settings: Settings) -> list[Service]:
     return [
         Service(
             "collector",
-            lambda: http_problem(f"{collector.address}/health"),
+            lambda: http_problem(f"{collector.address}/readyz", verify=collector.verify),
             [executable, "collector"],
             {"COLLECTOR__PORT": collector.port},
             collector.host,
             after=["kafka"],
+            reloads=True,
         ),
         Service(
             "sink",
@@ -41,12 +41,15 @@ def services(settings: Settings) -> list[Service]:
             {"WEBAPP__PORT": webapp.port},
             webapp.host,
             after=["datanode" if settings.hdfs.managed else "namenode"],
+            reloads=True,
         ),
     ]
 
 
 def _sink_problem(url: str) -> str | None:
     """A sink is well once it owns partitions: before that it lands nothing."""
+    from prometheus_client.parser import text_string_to_metric_families  # see infra.serving.shared_metrics
+
     try:
         families = text_string_to_metric_families(requests.get(url, timeout=3).text)
     except requests.RequestException as error:

@@ -114,6 +114,14 @@ class Cluster:
             self.supervisor.shutdown(_SERVERS)
             end(orphans(self.settings))
 
+    def reload(self) -> list[str]:
+        """Lets collector and web app replace their workers, without an interruption; which of them were asked to."""
+        states = self.supervisor.states()
+        asked = [service.name for service in self.services() if service.reloads and service.name in states]
+        for name in asked:
+            self.supervisor.hang_up(name)
+        return asked
+
     def status(self) -> dict[str, dict[str, Any]]:
         """service -> {state: healthy | unhealthy | stopped | external, pid, problem}."""
         states = self.supervisor.states()

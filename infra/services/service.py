@@ -33,6 +33,7 @@ class Service:
     after: Sequence[str] = ()
     prepare: Callable[[], None] = nothing
     finish: Callable[[], None] = nothing
+    reloads: bool = False  # by SIGHUP, worker by worker, without an interruption
 
     @property
     def managed(self) -> bool:
@@ -44,10 +45,10 @@ class Service:
         return shlex.join(self.command).replace("%", "%%")
 
 
-def http_problem(url: str, timeout: float = 3.0) -> str | None:
+def http_problem(url: str, timeout: float = 3.0, verify: bool | str = True) -> str | None:
     """None when `url` answers 200, else why not."""
     try:
-        answer = requests.get(url, timeout=timeout)
+        answer = requests.get(url, timeout=timeout, verify=verify)
     except requests.RequestException as error:
         return f"{url}: {type(error).__name__}"
     return None if answer.status_code == 200 else f"{url}: HTTP {answer.status_code}"

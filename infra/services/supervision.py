@@ -90,6 +90,13 @@ class Supervisor:
             if "NOT_RUNNING" not in fault.faultString:
                 raise ServiceError(name, fault.faultString) from fault
 
+    def hang_up(self, name: str) -> None:
+        """Sends SIGHUP to a program's main process. Raises ServiceError where it does not run."""
+        try:
+            self._call("signalProcess", name, "HUP")
+        except xmlrpc.client.Fault as fault:
+            raise ServiceError(name, fault.faultString) from fault
+
     def shutdown(self, last: Collection[str] = ()) -> None:
         """Stops everything and waits for the end: those of `last` after all others, supervisord at the very end."""
         if not self.running:

@@ -152,7 +152,7 @@ def _served(name: str, settings: Settings) -> Iterator[_Server]:
             [sys.executable, *_SERVERS[name]], env=own.to_env(), stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        _await(name, f"http://{collector.host}:{port}/health", process, log)
+        _await(name, f"http://{collector.host}:{port}/readyz", process, log)
         yield _Server(name, process, port)
     finally:
         process.terminate()

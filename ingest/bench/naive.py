@@ -20,7 +20,7 @@ from ingest.publisher import producer_config
 WAIT_SECONDS = 10
 
 
-def application() -> Flask:
+def application() -> serving.Drainable:
     """The factory that granian runs."""
     settings = Settings.from_env()
     producer = confluent_kafka.Producer(producer_config(settings))
@@ -48,7 +48,7 @@ def application() -> Flask:
             return jsonify(error="not stored"), 503
         return jsonify(accepted=len(events)), 200
 
-    return app
+    return serving.Drainable(app)
 
 
 def _poll(producer: Any) -> None:

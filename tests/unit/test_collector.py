@@ -206,7 +206,7 @@ def test_what_is_not_durable_is_not_acknowledged(client: FlaskClient, publisher:
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     text = client.get("/metrics").text
-    assert 'clickstream_collector_events_total{outcome="unavailable",protocol="native"} 1.0' in text
+    assert 'clickstream_collector_events_total{key="shop",outcome="unavailable",protocol="native"} 1.0' in text
     assert 'outcome="accepted"' not in text
 
 
@@ -258,20 +258,27 @@ def test_a_log_needs_its_name_and_a_line_number(client: FlaskClient, query: str)
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "word"),
+    ("state", "status", "way"),
     [
-        (PublisherState(True, 0, True), 200, "ok"),
-        (PublisherState(False, 5, True), 200, "spooling"),
-        (PublisherState(False, 5, False), 503, "failing"),
+        (PublisherState(True, 0, True), 200, "kafka"),
+        (PublisherState(False, 5, True), 200, "spool"),
+        (PublisherState(False, 5, False), 503, None),
     ],
 )
-def test_health_is_whether_events_are_taken(
-    client: FlaskClient, publisher: FakePublisher, state: PublisherState, status: int, word: str
+def test_it_is_ready_while_events_can_be_made_durable_and_says_how(
+    client: FlaskClient, publisher: FakePublisher, state: PublisherState, status: int, way: str | None
 ) -> None:
     publisher.current = state
-    response = client.get("/health")
-    assert response.status_code == status
-    assert response.json == {"status": word, "kafka": "up" if state.kafka_up else "down", "spooled": state.spooled}
+    response = client.get("/readyz")
+    assert (response.status_code, response.json["ready"]) == (status, status == 200)
+    assert (response.json["way"], response.json["spooled"]) == (way, state.spooled)
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_worker_that_is_to_end_takes_events_and_is_not_ready(client: FlaskClient) -> None:
+    draining = {"clickstream.draining": True}
+    assert client.get("/readyz", environ_overrides=draining).status_code == 503
+    assert client.post("/collect", json=CLICK, headers=KEY, environ_overrides=draining).status_code == 200
 
 
 def test_metrics_count_every_outcome(client: FlaskClient) -> None:
@@ -279,8 +286,11 @@ def test_metrics_count_every_outcome(client: FlaskClient) -> None:
     client.post("/collect", json=CLICK)
     text = client.get("/metrics").text
     for outcome, count in (("accepted", 2994), ("filtered", 7005), ("rejected", 1)):
-        assert f'clickstream_collector_events_total{{outcome="{outcome}",protocol="access_log"}} {count}.0' in text
-    assert 'clickstream_collector_events_total{outcome="unauthorized",protocol="native"} 1.0' in text
+        assert (
+            f'clickstream_collector_events_total{{key="shop",outcome="{outcome}",protocol="access_log"}} {count}.0'
+            in text
+        )
+    assert 'clickstream_collector_events_total{key="",outcome="unauthorized",protocol="native"} 1.0' in text
 
 
 @pytest.mark.parametrize("origin", ["https://shop.example", "http://127.0.0.1:8001", "http://localhost:8001"])

@@ -115,7 +115,7 @@ def test_beyond_the_rate_the_answer_is_429_and_says_when_to_come_back(door: Door
     response = client.post("/collect", json=[event()] * 4, headers=KEY)
     assert response.status_code == 429 and 0 < int(response.headers["Retry-After"]) <= 120
     assert len(events(publisher)) == 4
-    assert metric(client, 'clickstream_collector_events_total{outcome="limited",protocol="native"} 4.0')
+    assert metric(client, 'clickstream_collector_events_total{key="demo",outcome="limited",protocol="native"} 4.0')
 
 
 def test_a_batch_of_too_many_events_is_refused_by_name(door: Door, publisher: FakePublisher) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from infra.settings import Collector, Kafka, Settings
 from ingest import codec
@@ -183,3 +185,17 @@ def test_the_configuration_is_one_that_librdkafka_takes(rig: Rig) -> None:
 
     plain = {name: value for name, value in rig.config.items() if name not in ("security.protocol",)}
     confluent_kafka.Producer(plain).flush(0)
+
+
+def test_what_waits_goes_to_the_spool_at_once_when_kafka_is_found_away(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, drain_interval=60)
+    rig.publisher.publish(records("a"))
+    rig.producer.hangs = True
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(rig.publisher.publish, records(name)) for name in ("b", "c")]
+        until(lambda: len(rig.publisher._waiting) == 2)
+        rig.config["error_cb"](KafkaError(KafkaError._ALL_BROKERS_DOWN))
+        assert [publication.result(1) for publication in waiting] == ["spool", "spool"]
+    assert rig.publisher.publish(records("d")) == "spool"
+    assert rig.publisher.state().spooled == 3
+    rig.publisher.close()

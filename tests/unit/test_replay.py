@@ -39,7 +39,7 @@ class Served:
         self._thread.start()
 
     def _refuse(self) -> Response | None:
-        if request.path == "/health":
+        if request.path == "/healthz":
             return None
         self.requests += 1
         if self.refusals:
