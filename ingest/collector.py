@@ -255,7 +255,8 @@ class Door:
         records = [*result.records, *(Record(topic, None, value) for value in refused)]
         try:
             if records:
-                self._metrics.timed(lambda: self._publisher.publish(records))
+                began = time.perf_counter()
+                self._metrics.durable(self._publisher.publish(records), time.perf_counter() - began)
         except PublishError:
             counts = {"unavailable": sum(counts.values())}
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -32,11 +33,14 @@ class CollectorMetrics:
     def __init__(self, state: Callable[[], PublisherState], folder: Path | None = None) -> None:
         """`folder`: where the workers share their numbers; None: there is just this process."""
         own, self._state, self._folder = CollectorRegistry(), state, folder
-        self._events = Counter(
-            f"{_PREFIX}events_total",
-            "Events and log lines by what became of them.",
-            ["outcome", "protocol", "key"],
-            registry=own,
+        # Each look-up of a series by its labels costs as much as counting.
+        self._events = cache(
+            Counter(
+                f"{_PREFIX}events_total",
+                "Events and log lines by what became of them.",
+                ["outcome", "protocol", "key"],
+                registry=own,
+            ).labels
         )
         self._rules = Counter(
             f"{_PREFIX}rules_total",
@@ -44,21 +48,25 @@ class CollectorMetrics:
             ["what"],
             registry=own,
         )
-        self._requests = Counter(
-            f"{_PREFIX}requests_total", "Requests by their answers.", ["protocol", "key", "status"], registry=own
+        self._requests = cache(
+            Histogram(
+                f"{_PREFIX}request_duration_seconds",
+                "Time to answer.",
+                ["endpoint", "protocol", "key", "status"],
+                registry=own,
+            ).labels
         )
-        self._answers = Histogram(
-            f"{_PREFIX}request_duration_seconds", "Time to answer.", ["endpoint", "status"], registry=own
-        )
-        self._durable = Histogram(
-            f"{_PREFIX}durable_seconds",
-            "Time until a request's events were durable, in Kafka or in the spool.",
-            ["way"],
-            registry=own,
+        self._durable = cache(
+            Histogram(
+                f"{_PREFIX}durable_seconds",
+                "Time until a request's events were durable, in Kafka or in the spool.",
+                ["way"],
+                registry=own,
+            ).labels
         )
         self._in_flight = Gauge(
             f"{_PREFIX}in_flight_requests",
-            "Requests whose events are on their way.",
+            "Requests that wait for Kafka.",
             registry=own,
             multiprocess_mode="livesum",
         )
@@ -80,21 +88,17 @@ class CollectorMetrics:
         """Adds what became of a request's events."""
         for outcome, events in outcomes.items():
             if events:
-                self._events.labels(outcome, protocol, key).inc(events)
+                self._events(outcome, protocol, key).inc(events)
         for what, times in rules.items():
             self._rules.labels(what).inc(times)
 
     def answered(self, endpoint: str, protocol: str, key: str, status: int, seconds: float) -> None:
         """Adds an answer."""
-        self._requests.labels(protocol, key, status).inc()
-        self._answers.labels(endpoint, status).observe(seconds)
+        self._requests(endpoint, protocol, key, status).observe(seconds)
 
-    def timed(self, publish: Callable[[], Way]) -> None:
-        """Runs a publication, and adds the time that it took."""
-        began = time.perf_counter()
-        with self._in_flight.track_inprogress():
-            way = publish()
-        self._durable.labels(way).observe(time.perf_counter() - began)
+    def durable(self, way: Way, seconds: float) -> None:
+        """Adds a publication."""
+        self._durable(way).observe(seconds)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
@@ -113,7 +117,8 @@ class CollectorMetrics:
 
     def _refresh(self) -> None:
         state = self._state()
-        self._queue.set(state.in_flight)
+        self._queue.set(state.queued)
+        self._in_flight.set(state.in_flight)
         self._kafka_up.set(state.kafka_up)
 
 

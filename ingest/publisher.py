@@ -41,7 +41,8 @@ Way = Literal["kafka", "spool"]  # how records became durable; "spool" if any of
 @dataclass(frozen=True, slots=True)
 class PublisherState:
     """`kafka_up`: as of the last attempt; `accepting`: publish would work. `spooled` records wait on disk, in
-    `spooled_bytes`, the oldest for `oldest_seconds`; `in_flight` records have been sent and are not acknowledged."""
+    `spooled_bytes`, the oldest for `oldest_seconds`; `in_flight` calls wait for Kafka to acknowledge `queued`
+    records."""
 
     kafka_up: bool
     spooled: int
@@ -49,6 +50,7 @@ class PublisherState:
     spooled_bytes: int = 0
     oldest_seconds: float = 0.0
     in_flight: int = 0
+    queued: int = 0
 
 
 class Publisher(Protocol):
@@ -134,7 +136,8 @@ class KafkaPublisher:
             accepting=self._no_room is None if self._spool.enabled else self._up,
             spooled_bytes=waiting.bytes,
             oldest_seconds=waiting.oldest_seconds,
-            in_flight=len(self._producer),
+            in_flight=len(self._waiting),
+            queued=len(self._producer),
         )
 
     def close(self) -> None:
