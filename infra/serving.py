@@ -24,7 +24,8 @@ import psutil
 import structlog
 
 from infra.errors import ConfigurationError, ServiceError
-from infra.settings import PREFIX, Tls
+from infra.sections import Tls
+from infra.settings import PREFIX
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -17,7 +17,7 @@ from typing import Any
 
 from werkzeug.datastructures import Headers
 
-from infra.settings import Collector
+from infra.sections import Collector
 from ingest import tracking_plan
 from ingest.errors import InvalidEvent
 from ingest.limits import check_depth

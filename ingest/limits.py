@@ -22,7 +22,7 @@ import structlog
 from limits import RateLimitItem, parse_many
 
 from infra.errors import ConfigurationError
-from infra.settings import Collector
+from infra.sections import Collector
 from ingest.errors import InvalidEvent
 
 PAUSE_SECONDS = 5.0  # without counting, after the store of the counts failed

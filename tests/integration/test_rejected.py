@@ -13,7 +13,8 @@ import requests
 from click.testing import CliRunner
 from werkzeug.serving import make_server
 
-from infra.settings import Collector, Settings
+from infra.sections import Collector
+from infra.settings import Settings
 from ingest.collector import create_app
 from ingest.publisher import KafkaPublisher
 from ingest.rejected_commands import rejected

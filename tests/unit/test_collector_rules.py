@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from infra.settings import Collector, Settings
+from infra.sections import Collector
+from infra.settings import Settings
 from ingest import codec
 from ingest.collector import create_app
 from ingest.events import ClickEvent

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.settings import Collector
+from infra.sections import Collector
 from ingest.errors import Dropped, InvalidEvent, Quarantined
 from ingest.gate import Gate
 from ingest.protocols import Context

@@ -6,7 +6,8 @@ import json
 import random
 from pathlib import Path
 
-from infra.settings import Collector, Settings
+from infra.sections import Collector
+from infra.settings import Settings
 from ingest import codec
 from ingest.collector import create_app
 from tests.fakes import FakePublisher

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.settings import Collector
+from infra.sections import Collector
 from ingest import codec
 from ingest.body import Message, Messages
 from ingest.gate import Gate

@@ -8,7 +8,7 @@ import pytest
 from limits import RateLimitItem, parse
 
 from infra.errors import ConfigurationError
-from infra.settings import Collector
+from infra.sections import Collector
 from ingest.errors import InvalidEvent
 from ingest.limits import (
     PAUSE_SECONDS,

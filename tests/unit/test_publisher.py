@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from infra.settings import Collector, Kafka, Settings
+from infra.sections import Collector, Kafka
+from infra.settings import Settings
 from ingest import codec
 from ingest.errors import SpoolFull
 from ingest.publisher import KafkaPublisher

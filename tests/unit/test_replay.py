@@ -14,7 +14,8 @@ from werkzeug.serving import make_server
 
 from infra.errors import ConfigurationError, ServiceError
 from infra.policy import WriteKey
-from infra.settings import Collector, Settings
+from infra.sections import Collector
+from infra.settings import Settings
 from ingest import codec
 from ingest.collector import create_app
 from ingest.errors import SourceError

@@ -81,6 +81,22 @@ def test_a_default_that_was_asked_for_beats_the_file_of_the_home_in_a_child_too(
     assert Settings.from_env().spark.master == "local[2]"
 
 
+def test_what_a_server_may_read_again_is_left_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.toml"
+    keys = '[collector]\nport = 1234\nmax_events = 7\nrates = {{ip = "5/second"}}\nwrite_keys = {{a = "{}"}}\n'
+    file.write_text(keys.format("old"))
+    monkeypatch.setenv("CLICKSTREAM_CONFIG", str(file))
+    monkeypatch.setenv("CLICKSTREAM_COLLECTOR__RATES__IP", "9/second")
+    environment = Settings.from_env().to_env()
+    assert environment["CLICKSTREAM_COLLECTOR__PORT"] == "1234"
+    assert "9/second" in environment["CLICKSTREAM_COLLECTOR__RATES"]
+    file.write_text(keys.format("new"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    collector = Settings.from_env().collector
+    assert (collector.write_keys["a"].secret, collector.max_events, collector.rates.ip) == ("new", 7, "9/second")
+
+
 def test_a_server_is_managed_unless_its_address_is_set() -> None:
     own = Settings()
     assert own.kafka.managed and own.hdfs.managed and own.airflow.managed

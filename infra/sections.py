@@ -1,0 +1,214 @@
+"""The parts of the settings: every address, path and size of one server or kind of work, with its default.
+
+What the collector's policy is made of stands in infra/policy.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from infra.policy import Cookie, Origin, Privacy, Rates, Section, TrackingPlan, WriteKey
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
+
+
+class Kafka(Section):
+    """The event log. `properties` are passed to every Kafka client as they are (SASL, TLS …)."""
+
+    bootstrap_servers: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 9092
+    controller_port: Port = 9093
+    heap: str = "384m"
+    topic: Name = "clicks"
+    partitions: Annotated[int, Field(ge=1)] = 4
+    replication: Annotated[int, Field(ge=1)] = 1
+    retention_hours: Annotated[int, Field(ge=1)] = 168
+    properties: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def managed(self) -> bool:
+        return not self.bootstrap_servers
+
+    @property
+    def address(self) -> str:
+        return self.bootstrap_servers or f"{self.host}:{self.port}"
+
+    @property
+    def schemas_topic(self) -> str:
+        return f"{self.topic}.schemas"
+
+    @property
+    def rejected_topic(self) -> str:
+        return f"{self.topic}.rejected"
+
+
+class Hdfs(Section):
+    """The file system. `url` is that of an existing one (`hdfs://nameservice1`); `conf_dir` its HADOOP_CONF_DIR."""
+
+    url: str = ""
+    conf_dir: OptionalPath = None
+    host: str = "127.0.0.1"
+    port: Port = 8020
+    http_port: Port = 9870
+    datanode_port: Port = 9866
+    datanode_http_port: Port = 9864
+    datanode_ipc_port: Port = 9867
+    heap: str = "384m"
+    replication: Annotated[int, Field(ge=1)] = 1
+    root: Annotated[str, Field(pattern=r"^/[^:]*[^/:]$")] = "/clickstream"
+
+    @property
+    def managed(self) -> bool:
+        return not self.url
+
+    @property
+    def address(self) -> str:
+        return self.url or f"hdfs://{self.host}:{self.port}"
+
+
+class Spark(Section):
+    """How jobs are submitted. `hadoop_conf_dir` is that of an existing YARN; `catalog` the Iceberg catalog's type."""
+
+    master: str = "local[2]"
+    deploy_mode: Literal["client", "cluster"] = "client"
+    driver_memory: str = "1g"
+    executor_memory: str = "1g"
+    shuffle_partitions: Annotated[int, Field(ge=1)] = 4
+    hadoop_conf_dir: OptionalPath = None
+    catalog: Literal["hadoop", "jdbc", "rest", "hive"] = "hadoop"
+    catalog_uri: str = ""
+    conf: dict[str, str] = Field(default_factory=dict)
+    yarn_port: Port = 8032
+    yarn_http_port: Port = 8088
+
+
+class Airflow(Section):
+    """The orchestrator. `url` is that of an existing one, with its `username` and `password`."""
+
+    url: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    username: str = "admin"
+    password: str = ""
+    database: str = ""
+    log_port: Port = 8793
+    trigger_log_port: Port = 8794
+    parallelism: Annotated[int, Field(ge=1)] = 2
+
+    @property
+    def managed(self) -> bool:
+        return not self.url
+
+    @property
+    def address(self) -> str:
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+class Tls(Section):
+    """HTTPS: PEM files of the certificate with its chain, of its key, and of the CA by which our own clients check it.
+
+    Without a `ca` they trust those of certifi, as everybody does.
+    """
+
+    certificate: OptionalPath = None
+    key: OptionalPath = None
+    ca: OptionalPath = None
+
+    @model_validator(mode="after")
+    def _both_are_there(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        for file in (self.certificate, self.key, self.ca):
+            if file is not None and not file.is_file():
+                raise ValueError(f"there is no file {file}")
+        return self
+
+
+class Collector(Section):
+    """The HTTP door for events. `write_keys`: a key's name, stored with each event -> the secret that clients send.
+
+    Whether events of an unknown key are refused, or kept aside in `clicks.rejected`, says `unknown_write_key`.
+    """
+
+    url: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    tls: Tls = Tls()
+    workers: Annotated[int, Field(ge=1)] = 2
+    threads: Annotated[int, Field(ge=1)] = 16  # of each worker
+    drain_seconds: Annotated[float, Field(ge=0)] = 1.0
+    write_keys: dict[Name, WriteKey] = Field(default_factory=lambda: {"demo": WriteKey(secret="demo")})
+    unknown_write_key: Literal["refuse", "quarantine"] = "refuse"
+    allowed_origins: list[Origin] = Field(default_factory=list)
+    anonymize_ip: bool = True
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    max_events: Annotated[int, Field(ge=1)] = 10_000
+    max_depth: Annotated[int, Field(ge=2, le=200)] = 32
+    ack_timeout_seconds: Annotated[float, Field(gt=0)] = 2.0
+    spool_max_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    spool_headroom_bytes: Annotated[int, Field(ge=1024**2)] = 64 * 1024**2
+    spool_max_age_seconds: Annotated[float, Field(gt=0)] = 7 * 86400.0
+    cookie: Cookie = Cookie()
+    privacy: Privacy = Privacy()
+    rates: Rates = Rates()
+    tracking_plan: TrackingPlan = TrackingPlan()
+
+    @field_validator("write_keys")
+    @classmethod
+    def _secrets_differ(cls, keys: dict[str, WriteKey]) -> dict[str, WriteKey]:
+        if len({key.secret for key in keys.values()}) < len(keys):
+            raise ValueError("two write keys have the same secret")
+        return keys
+
+    @property
+    def address(self) -> str:
+        scheme = "https" if self.tls.certificate else "http"
+        return (self.url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def verify(self) -> bool | str:
+        """What `requests` asks about certificates."""
+        return str(self.tls.ca) if self.tls.ca else True
+
+
+class Sink(Section):
+    """When a file is closed and how much memory its owner may use."""
+
+    group: Name = "clickstream-sink"
+    metrics_port: Port = 8002
+    codec: Literal["zstandard", "deflate", "null"] = "zstandard"
+    max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
+    max_records: Annotated[int, Field(ge=1)] = 5_000_000
+    max_age_seconds: Annotated[float, Field(gt=0)] = 300.0
+    memory_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    cut_poll_seconds: Annotated[float, Field(gt=0)] = 1.0
+    schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+
+class Processing(Section):
+    """Rules of the tables."""
+
+    session_gap_minutes: Annotated[int, Field(ge=1)] = 30
+    dedup_days: Annotated[int, Field(ge=0)] = 7
+    recommendations_per_visitor: Annotated[int, Field(ge=1)] = 20
+
+
+class Webapp(Section):
+    """The storefront. `collector_url` is the collector as browsers see it."""
+
+    url: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8001
+    write_key: Name = "demo"
+    collector_url: str = ""
+    refresh_seconds: Annotated[float, Field(gt=0)] = 5.0
+
+    @property
+    def address(self) -> str:
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
