@@ -40,11 +40,13 @@ def own(cluster_settings: Settings, tmp_path: Path) -> Settings:
 
 @contextmanager
 def running(settings: Settings, log: Path, stdin: socket.socket | None = None) -> Iterator[psutil.Popen]:
-    """`clickstream collector`, once it is ready."""
+    """`clickstream collector`, once all its workers are ready."""
+    started = log.read_text().count("Started worker") if log.exists() else 0
     with log.open("ab") as output:
         process = start(settings, output, stdin)
         try:
             eventually(lambda: process.poll() is not None or ready(settings))
+            eventually(lambda: log.read_text().count("Started worker") == started + 2)
             assert process.poll() is None, log.read_text()
             yield process
         finally:
