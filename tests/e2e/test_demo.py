@@ -85,8 +85,23 @@ def test_airflow_ran_it(facts: dict[str, Any], whole: Settings) -> None:
 def test_every_service_is_well_and_the_pages_answer(facts: dict[str, Any], whole: Settings) -> None:
     status = json.loads(run(whole, "status", "--json"))
     assert {service["state"] for service in status["services"].values()} == {"healthy"}
-    for name in ("collector", "webapp"):
-        assert requests.get(f"{status['urls'][name]}/health", timeout=10).ok
+    for page in (f"{status['urls']['collector']}/readyz", f"{status['urls']['webapp']}/health"):
+        assert requests.get(page, timeout=10).ok
+
+
+def test_a_reload_takes_a_new_key_from_the_file_and_nobody_is_refused(facts: dict[str, Any], whole: Settings) -> None:
+    def status(key: str) -> int:
+        url = f"{whole.collector.address}/collect"
+        return requests.post(url, data="", headers={"X-Write-Key": key}, timeout=10).status_code
+
+    assert (status("demo"), status("late")) == (400, 401)  # 400: the key is right, the body is empty
+    (whole.home / "clickstream.toml").write_text('[collector.write_keys]\ndemo = "demo"\nlate = "late"\n')
+    assert "collector, webapp" in run(whole, "reload")
+    deadline = time.monotonic() + 60
+    while [status("late") for _ in range(8)] != [400] * 8:
+        assert time.monotonic() < deadline
+        assert status("demo") == 400
+        assert requests.get(f"{whole.webapp.address}/health", timeout=10).ok
 
 
 def test_the_ledger_balances_in_its_own_command(facts: dict[str, Any], whole: Settings) -> None:
