@@ -87,7 +87,7 @@ class KafkaPublisher:
             settings.home / "spool" / "collector.db",
             collector.spool_max_bytes,
             headroom=min(collector.spool_headroom_bytes, collector.spool_max_bytes // 2),
-            processes=collector.workers,
+            processes=collector.workers + 1,  # while one is replaced there are two
             max_age_seconds=collector.spool_max_age_seconds,
         )
         self._schema = schema_record(settings)

@@ -4,15 +4,13 @@ One SQLite file in WAL mode with synchronous=FULL, so that several threads and p
 append at once share one commit, and so one fsync. Each record carries a checksum. Ids only grow (AUTOINCREMENT): a
 deletion can never hit a record that came later.
 
-Room is promised before a record is sent to Kafka, since what is in flight can't be taken back: `reserve` counts what
-this process has promised, and a ballast file of the same size lies beside the spool, given up when the disk is full.
+Room is promised before a record is sent to Kafka, since what is in flight can't be taken back; see ingest/room.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import sqlite3
 import threading
 import time
@@ -25,6 +23,7 @@ import msgspec
 import structlog
 
 from ingest.errors import PublishError, SpoolFull
+from ingest.room import Room
 
 _PAGE = 4096
 _ROW = 48  # bytes of a row beside its record
@@ -82,40 +81,25 @@ class Spool:
         room, shared by so many `processes`. With a record older than `max_age_seconds` nothing new is taken.
         """
         self.path, self._max_bytes, self._max_age = path, max_bytes, max_age_seconds
-        self._headroom, self._share = headroom, headroom // processes
-        self._lock, self._queue_lock, self._room = threading.Lock(), threading.Lock(), threading.Condition()
+        self._headroom, self._room = headroom, Room(path.with_suffix(".ballast"), headroom, processes)
+        self._lock, self._queue_lock = threading.Lock(), threading.Lock()
         self._queue: list[_Append] = []
-        self._promised = 0
-        self._ballast = path.with_suffix(".ballast")
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = self._open()
-        self.restore_ballast()
+        self._room.hold()
 
     @property
     def enabled(self) -> bool:
         """Whether it takes anything at all."""
         return self._max_bytes > 0
 
-    # Room
-
-    @contextlib.contextmanager
-    def reserve(self, records: Sequence[Record], patience: float = 1.0) -> Iterator[None]:
+    def reserve(self, records: Sequence[Record], patience: float = 1.0) -> contextlib.AbstractContextManager[None]:
         """Promises that `append(records, promised=True)` finds room. Raises SpoolFull when there is none to promise.
 
         Waits up to `patience` seconds for others to give back what they were promised.
         """
-        size = _size(records)
-        with self._room:
-            if size > self._share or not self._room.wait_for(lambda: self._promised + size <= self._share, patience):
-                raise SpoolFull(f"{self.path}: no room can be promised to {size} bytes")
-            self._promised += size
-        try:
-            yield
-        finally:
-            with self._room:
-                self._promised -= size
-                self._room.notify_all()
+        return self._room.promise(_size(records), patience)
 
     def check_room(self) -> None:
         """Raises SpoolFull when the spool can't promise its headroom: it is full, too old, or the disk is."""
@@ -127,27 +111,8 @@ class Spool:
             raise SpoolFull(
                 f"{self.path}: its oldest record has waited {oldest:.0f} s, the limit is {self._max_age:.0f}"
             )
-        if self._headroom and not self.restore_ballast():
+        if not self._room.hold():
             raise SpoolFull(f"{self.path}: the disk has no {self._headroom} bytes left")
-
-    def restore_ballast(self) -> bool:
-        """Whether the disk space that was promised is held; takes it again where it was given up and there is some."""
-        if not self._headroom:
-            return True
-        try:
-            with self._ballast.open("ab") as file:
-                if os.fstat(file.fileno()).st_size < self._headroom:
-                    os.posix_fallocate(file.fileno(), 0, self._headroom)
-        except OSError:
-            self._give_up_ballast()  # a half of it would only fill the disk
-            return False
-        return True
-
-    def _give_up_ballast(self) -> None:
-        with contextlib.suppress(OSError):
-            os.truncate(self._ballast, 0)
-
-    # Records in
 
     def append(self, records: Sequence[Record], promised: bool = False) -> None:
         """Adds all or none; they are on disk when this returns. Raises SpoolFull, PublishError.
@@ -172,7 +137,7 @@ class Spool:
             self._commit(group)
         except SpoolFull as full:
             # The disk is full, as the file's own limit is checked before. What was promised gets the ballast's place.
-            self._give_up_ballast()
+            self._room.give_up()
             promised = [one for one in group if one.limit == self._max_bytes]
             self._fail([one for one in group if one not in promised], full)
             self._retry(promised)
@@ -207,8 +172,6 @@ class Spool:
                     "INSERT INTO waiting (at, topic, key, value, checksum) VALUES (?, ?, ?, ?, ?)",
                     [(now, record.topic, record.key, record.value, _checksum(record)) for record in one.records],
                 )
-
-    # Records out
 
     @contextlib.contextmanager
     def draining(self) -> Iterator[bool]:
@@ -282,8 +245,6 @@ class Spool:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-    # SQLite
 
     def _open(self) -> sqlite3.Connection:
         """The database; one that is damaged is put aside, whole, for a person to look at."""
