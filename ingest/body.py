@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl
 
 import msgspec
 from werkzeug.formparser import FormDataParser
 
 from ingest.errors import BodyTooLarge, InvalidEvent
+from ingest.protocols.values import strict_json
 
 _FORM = re.compile(rb"(?:data|write_key)=")
 _GZIP = b"\x1f\x8b"
@@ -131,7 +131,7 @@ def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
             return _read_lines(raw, first_line)
         raise InvalidEvent("body", "is not JSON") from error
     if isinstance(document, list):
-        return Messages("batch", _number(document), {})
+        return Messages("batch", numbered(document), {})
     if not isinstance(document, dict):
         raise InvalidEvent("body", "is neither a JSON object nor an array")
     if "batch" not in document:
@@ -140,10 +140,11 @@ def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
     batch = document.pop("batch")
     if not isinstance(batch, list):
         raise InvalidEvent("batch", "is no array")
-    return Messages("batch", _number(batch), document)
+    return Messages("batch", numbered(batch), document)
 
 
-def _number(payloads: Sequence[object]) -> list[Message]:
+def numbered(payloads: Sequence[object]) -> list[Message]:
+    """The messages of a batch."""
     return [Message(index, payload) for index, payload in enumerate(payloads)]
 
 
@@ -171,12 +172,7 @@ def _several_documents(raw: bytes) -> bool:
         return False
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
 _fast = msgspec.json.Decoder()
-_patient = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _parse(text: str) -> object:
@@ -188,8 +184,4 @@ def _parse(text: str) -> object:
     try:
         return _fast.decode(text)
     except (msgspec.MsgspecError, RecursionError):
-        pass
-    try:
-        return _patient.decode(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        return strict_json(text)

@@ -191,7 +191,8 @@ class Door:
     def reading(self, context: Context) -> Reading:
         """With what this request's messages are read. Only a browser, and no replay, is given a visitor's cookie."""
         asked = current()
-        if not context.run and (asked.method == "GET" or not asked.environ.keys().isdisjoint(_OF_BROWSERS)):
+        is_browser = asked.method == "GET" or not asked.environ.keys().isdisjoint(_OF_BROWSERS)
+        if asked.browser is None and is_browser and not context.run:
             rules = self.settings.collector.cookie
             asked.browser = Browser(rules, asked.cookies, context.received_at, anonymous=context.anonymous)
         return Reading(context, self.settings.kafka.topic, self._gate, asked.browser)

@@ -71,21 +71,16 @@ def merge(intakes: Sequence[Intake]) -> Intake:
     return whole
 
 
-def read_json(raw: bytes) -> Any:
-    """The document of a body. Raises InvalidEvent."""
+def read_object(raw: bytes) -> dict[str, Any]:
+    """The object that a body is. Raises InvalidEvent."""
     if not raw.strip():
         raise InvalidEvent("body", "is empty")
     try:
-        return values.parse_json(raw.decode("utf-8-sig"))
+        document = values.parse_json(raw.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InvalidEvent("body", "is not UTF-8") from None
     except ValueError:
         raise InvalidEvent("body", "is not JSON") from None
-
-
-def read_object(raw: bytes) -> dict[str, Any]:
-    """The same, where it must be an object."""
-    document = read_json(raw)
     if not isinstance(document, dict):
         raise InvalidEvent("body", "is no JSON object")
     return document

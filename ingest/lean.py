@@ -16,10 +16,10 @@ from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
-from ingest.identity import Browser
-
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from ingest.identity import Browser
 
 _NO_ARGS: ImmutableMultiDict[str, str] = ImmutableMultiDict()
 

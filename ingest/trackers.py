@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from msgspec import structs
 
 from ingest import body, foreign
@@ -71,26 +71,27 @@ class Trackers:
 
     def segment_batch(self) -> Response:
         context, document = self._document(foreign.SEGMENT, is_batch=True)
-        messages = _numbered(document["batch"])
+        messages = body.numbered(document["batch"])
         shared = {name: document[name] for name in ("context", "integrations") if isinstance(document.get(name), dict)}
         if shared:
             messages = [structs.replace(one, payload=_with_shared(one.payload, shared)) for one in messages]
-        self._take(messages, foreign.SEGMENT, _sent(context, document, "sentAt"))
-        return self._answer(success=True)
+        result = self._take(messages, foreign.SEGMENT, _sent(context, document, "sentAt"))
+        return _answer(result, success=True)
 
     def segment_message(self, kind: str) -> Callable[[], Response]:
         def view() -> Response:
             context, document = self._document(foreign.SEGMENT)
             message = {"type": kind} | {name: value for name, value in document.items() if name not in _KEYS}
-            self._take([Message(0, message)], foreign.SEGMENT, context, single=True)
-            return self._answer(success=True)
+            result = self._take([Message(0, message)], foreign.SEGMENT, context, single=True)
+            return _answer(result, success=True)
 
         return view
 
     def posthog(self) -> Response:
         context, document = self._document(foreign.POSTHOG, is_batch=True)
-        self._take(_numbered(document["batch"]), foreign.POSTHOG, _sent(context, document, "sent_at"))
-        return self._answer(status=1)
+        messages = body.numbered(document["batch"])
+        result = self._take(messages, foreign.POSTHOG, _sent(context, document, "sent_at"))
+        return _answer(result, status=1)
 
     def snowplow(self) -> Response:
         """Never 413: what is too large is taken as far as it goes, since the tracker would send it again for ever."""
@@ -106,7 +107,7 @@ class Trackers:
             self._door.keep_malformed(error, raw, context)
             raise
         cut = [Reject(len(given), "body", f"is larger than {limit} bytes", rest)] if rest else []
-        self._take_by_app(_numbered(given), context, cut)
+        self._take_by_app(body.numbered(given), context, cut)
         return Response("ok", content_type="text/plain")
 
     def snowplow_pixel(self) -> Response:
@@ -151,9 +152,13 @@ class Trackers:
     def _resolve(self, given: object) -> str | None:
         return self._door.keys.resolve(given) if isinstance(given, str) else None
 
-    def _take(self, messages: Sequence[Message], protocol: Protocol, context: Context, *, single: bool = False) -> None:
+    def _take(
+        self, messages: Sequence[Message], protocol: Protocol, context: Context, *, single: bool = False
+    ) -> Intake:
         self._door.admit(context, len(messages))
-        self._publish(foreign.read(messages, protocol, self._door.reading(context), self._limit), context, single)
+        result = foreign.read(messages, protocol, self._door.reading(context), self._limit)
+        self._publish(result, context, single)
+        return result
 
     def _take_by_app(
         self, messages: Sequence[Message], context: Context, cut: Sequence[Reject] = (), *, single: bool = False
@@ -195,17 +200,13 @@ class Trackers:
 
     def _publish(self, result: Intake, context: Context, single: bool) -> None:
         """Raises InvalidEvent when the request's one message is refused."""
-        g.result = result
         self._door.publish(result, context, is_line=False)
         if single:
             result.raise_refused()
 
-    def _answer(self, **liked: object) -> Response:
-        return jsonify(**liked, **account(g.result))
 
-
-def _numbered(batch: Sequence[object]) -> list[Message]:
-    return [Message(index, message) for index, message in enumerate(batch)]
+def _answer(result: Intake, **liked: object) -> Response:
+    return jsonify(**liked, **account(result))
 
 
 def _sent(context: Context, document: Mapping[str, Any], field: str) -> Context:

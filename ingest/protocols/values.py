@@ -20,13 +20,28 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT32 = 2**31 - 1
 
 
-def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event.
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
-    Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD: UTF-8 has none.
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event."""
+    try:
+        return _decoder.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def parse_json(text: str) -> Any:
+    """The same in UTF-8, which has no half of a surrogate pair.
+
+    Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD.
     """
     try:
-        value = _decoder.decode(text)
+        value = strict_json(text)
         if _SURROGATE.search(text):
             whole = json.dumps(value, ensure_ascii=False)
             value = json.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
@@ -42,13 +57,6 @@ def parse_first(text: str, start: int) -> tuple[Any, int]:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return parse_json(text[start:end]), end
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def mapping(value: object, field: str) -> Mapping[str, Any]:
