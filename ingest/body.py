@@ -105,21 +105,21 @@ def _unwrap_multipart(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
     return fields.pop("data", "").encode(), fields
 
 
-def split_lines(raw: bytes) -> list[str]:
+def split_lines(raw: bytes, at_most: int) -> list[str]:
     """Lines as a log has them: only a line feed ends one, and a byte that is no UTF-8 is shown as \\xhh."""
-    lines = raw.decode(errors="backslashreplace").split("\n")
+    lines = raw.decode(errors="backslashreplace").split("\n", at_most)
     if lines[-1] == "":
         lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return [line.removesuffix("\r") for line in lines[:at_most]]
 
 
-def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
-    """The messages of a decompressed body. `lines`: the sender says that it is a message a line.
+def read_messages(raw: bytes, *, lines: bool, at_most: int, first_line: int = 1) -> Messages:
+    """The first `at_most` messages of a decompressed body. `lines`: the sender says that it is a message a line.
 
     Raises InvalidEvent when the body as a whole is malformed; a bad line of many is that line's problem.
     """
     if lines:
-        return _read_lines(raw, first_line)
+        return _read_lines(raw, at_most, first_line)
     if not raw.strip():
         raise InvalidEvent("body", "is empty")
     try:
@@ -128,10 +128,10 @@ def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
         raise InvalidEvent("body", "is not UTF-8") from None
     except ValueError as error:
         if _several_documents(raw):  # sendBeacon labels whatever it sends as text/plain
-            return _read_lines(raw, first_line)
+            return _read_lines(raw, at_most, first_line)
         raise InvalidEvent("body", "is not JSON") from error
     if isinstance(document, list):
-        return Messages("batch", numbered(document), {})
+        return Messages("batch", numbered(document[:at_most]), {})
     if not isinstance(document, dict):
         raise InvalidEvent("body", "is neither a JSON object nor an array")
     if "batch" not in document:
@@ -140,7 +140,7 @@ def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
     batch = document.pop("batch")
     if not isinstance(batch, list):
         raise InvalidEvent("batch", "is no array")
-    return Messages("batch", numbered(batch), document)
+    return Messages("batch", numbered(batch[:at_most]), document)
 
 
 def numbered(payloads: Sequence[object]) -> list[Message]:
@@ -148,9 +148,9 @@ def numbered(payloads: Sequence[object]) -> list[Message]:
     return [Message(index, payload) for index, payload in enumerate(payloads)]
 
 
-def _read_lines(raw: bytes, first_line: int) -> Messages:
+def _read_lines(raw: bytes, at_most: int, first_line: int) -> Messages:
     messages = []
-    for number, line in enumerate(split_lines(raw.removeprefix(b"\xef\xbb\xbf")), first_line):
+    for number, line in enumerate(split_lines(raw.removeprefix(b"\xef\xbb\xbf"), at_most), first_line):
         payload: object = None
         problem = None
         if line.strip():

@@ -8,7 +8,6 @@ GET  /health, /metrics      whether events are taken, and numbers for Prometheus
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -47,7 +46,6 @@ def now_millis() -> int:
 def create_app(settings: Settings, publisher: Publisher, now: Callable[[], int] = now_millis) -> Flask:
     """The WSGI application. `now` gives received_at in milliseconds."""
     app = LeanFlask("ingest.collector", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.collector.max_body_bytes
     metrics = CollectorMetrics(publisher.state)
     door = Door(settings, publisher, metrics, now)
     origins = cors.allowed_origins(settings) | door.keys.origins
@@ -89,8 +87,11 @@ class Door:
         try:
             raw = body.decompress(raw, self.settings.collector.max_body_bytes)
             raw, fields = (raw, {}) if lines else body.unwrap_form(raw)
-            messages = body.read_messages(raw, lines=lines, first_line=first_line)
-            context = self._with_envelope(context, {**fields, **messages.envelope})
+            at_most = self.settings.collector.max_events + 1
+            messages = body.read_messages(raw, lines=lines, first_line=first_line, at_most=at_most)
+            envelope = {**fields, **messages.envelope}
+            context = self._with_key(context, envelope.get("write_key"))
+            context = self._with_envelope(context, envelope)
             self.admit(context, len(messages.messages))
         except InvalidEvent as error:
             self.keep_malformed(error, raw, context)
@@ -112,8 +113,9 @@ class Door:
             raise InvalidEvent("source", "is missing: the name of the log's file")
         first_line = _first_line(asked)
         raw = self.data()
+        collector = self.settings.collector
         try:
-            lines = body.split_lines(body.decompress(raw, self.settings.collector.max_body_bytes))
+            lines = body.split_lines(body.decompress(raw, collector.max_body_bytes), collector.max_events + 1)
             self.admit(context, len(lines))
         except InvalidEvent as error:
             self.keep_malformed(error, raw, context)
@@ -197,13 +199,15 @@ class Door:
             asked.browser = Browser(rules, asked.cookies, context.received_at, anonymous=context.anonymous)
         return Reading(context, self.settings.kafka.topic, self._gate, asked.browser)
 
+    def _with_key(self, context: Context, given: object) -> Context:
+        if context.write_key:
+            return context
+        name = self.keys.resolve(given) if isinstance(given, str) else None
+        return replace(context, write_key=name or self.stranger())
+
     def _with_envelope(self, context: Context, fields: Mapping[str, object]) -> Context:
-        for unknown in fields.keys() - {"write_key", "sent_at"}:
+        for unknown in sorted(fields.keys() - {"write_key", "sent_at"}):
             raise InvalidEvent(unknown, "is no field of a batch")
-        if not context.write_key:
-            given = fields.get("write_key")
-            name = (self.keys.resolve(given) if isinstance(given, str) else None) or self.stranger()
-            context = replace(context, write_key=name)
         if fields.get("sent_at") is None:
             return context
         try:
@@ -216,7 +220,9 @@ class Door:
         topic = self.settings.kafka.rejected_topic
         scrub = self._gate.privacy.scrubber(context)
         refused = [
-            rejected.encode(
+            value
+            for reject in result.rejects
+            for value in rejected.encode(
                 reject,
                 write_key=context.write_key,
                 protocol=context.protocol,
@@ -226,13 +232,12 @@ class Door:
                 sent_at=context.sent_at,
                 scrub=scrub,
             )
-            for reject in result.rejects
         ]
-        quarantined = sum(reject.quarantined for reject in result.rejects)
+        quarantined = sum(reject.count for reject in result.rejects if reject.quarantined)
         counts = {
             "accepted": len(result.records),
             "filtered": result.filtered.total(),
-            "rejected": len(result.rejects) - quarantined,
+            "rejected": sum(reject.count for reject in result.rejects) - quarantined,
             "quarantined": quarantined,
         }
         for what, count in result.counts.items():
@@ -258,7 +263,6 @@ class Door:
 
     def data_prefix(self, limit: int) -> bytes:
         """The same, cut a byte after the limit; the rest is read and forgotten, so that the client can end."""
-        request.max_content_length = sys.maxsize  # None would be the setting
         raw: bytes = request.stream.read(limit + 1)
         for _ in range(MAX_DRAINED_CHUNKS):
             if not request.stream.read(DRAIN_BYTES):
@@ -269,8 +273,7 @@ class Door:
         """A body that is no message at all is kept too, but only of who is known: strangers can't fill the topic."""
         self._metrics.events.labels("malformed", context.protocol).inc()
         if context.write_key and not isinstance(error, BodyTooLarge):
-            text = rejected.redact_line(raw.decode(errors="backslashreplace"))
-            reject = rejected.Reject(0, error.field, error.reason, text)
+            reject = rejected.of_text(0, error.field, error.reason, raw.decode(errors="backslashreplace"))
             self.publish(Intake(rejects=[reject]), context, is_line=False)
 
 

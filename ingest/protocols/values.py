@@ -16,6 +16,7 @@ from ingest.protocols.native import parse_time
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+_BETWEEN = re.compile(r"[\s,]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT32 = 2**31 - 1
 
@@ -40,23 +41,34 @@ def parse_json(text: str) -> Any:
 
     Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD.
     """
-    try:
-        value = strict_json(text)
-        if _SURROGATE.search(text):
-            whole = json.dumps(value, ensure_ascii=False)
-            value = json.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return value
+    return _in_utf8(strict_json(text), text)
 
 
-def parse_first(text: str, start: int) -> tuple[Any, int]:
-    """The value that begins there, and where it ends. Raises ValueError."""
+def parse_cut_array(text: str, start: int, at_most: int) -> tuple[list[Any], int]:
+    """The first whole elements of an array that lacks its end, and where what is left begins. Raises ValueError."""
+    elements: list[Any] = []
+    position = start
+    while begin := _BETWEEN.match(text, position):
+        position = begin.end()
+        if len(elements) == at_most:
+            break
+        try:
+            element, position = _decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            break
+        elements.append(element)
+    return _in_utf8(elements, text[start:position]), position
+
+
+def _in_utf8(value: Any, text: str) -> Any:
+    """The value of this text. Raises ValueError."""
+    if not _SURROGATE.search(text):
+        return value
     try:
-        _, end = _decoder.raw_decode(text, start)
+        whole = json.dumps(value, ensure_ascii=False)
+        return json.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    return parse_json(text[start:end]), end
 
 
 def mapping(value: object, field: str) -> Mapping[str, Any]:
