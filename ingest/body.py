@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 import msgspec
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from ingest.errors import BodyTooLarge, InvalidEvent
@@ -17,6 +19,7 @@ from ingest.protocols.values import strict_json
 
 _FORM = re.compile(rb"(?:data|write_key)=")
 _GZIP = b"\x1f\x8b"
+_MAX_FIELDS, _MAX_BOUNDARY = 100, 200  # of a form; browsers' boundaries have some 40 characters
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -44,25 +47,24 @@ def decompress(raw: bytes, limit: int) -> bytes:
 
     Raises BodyTooLarge beyond `limit` bytes, InvalidEvent when the gzip is broken.
     """
-    out = bytearray()
-    try:
-        while raw.startswith(_GZIP):  # one or more members
-            member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            out += member.decompress(raw, limit + 1 - len(out))
-            if len(out) > limit:
-                raise BodyTooLarge(limit)
-            if not member.eof:
-                raise InvalidEvent("body", "ends within its gzip")
-            raw = member.unused_data
-            if not raw:
-                return bytes(out)
-    except zlib.error as error:
-        raise InvalidEvent("body", "is broken gzip") from error
-    if out:
-        raise InvalidEvent("body", "has something else after its gzip")
-    if len(raw) > limit:
+    plain = _gunzip(raw, limit + 1) if raw.startswith(_GZIP) else raw
+    if len(plain) > limit:
         raise BodyTooLarge(limit)
-    return raw
+    return plain
+
+
+def _gunzip(raw: bytes, at_most: int) -> bytes:
+    try:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        plain = member.decompress(raw, at_most)
+        if not member.unused_data or len(plain) == at_most:
+            if not member.eof and len(plain) < at_most:
+                raise InvalidEvent("body", "ends within its gzip")
+            return plain
+        with gzip.GzipFile(fileobj=BytesIO(raw)) as members:  # copies no rest for each of them
+            return members.read(at_most)
+    except (zlib.error, EOFError, gzip.BadGzipFile) as error:
+        raise InvalidEvent("body", "is broken gzip") from error
 
 
 def inflate_prefix(raw: bytes, limit: int) -> tuple[bytes, bool]:
@@ -89,17 +91,24 @@ def unwrap_form(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
         return _unwrap_multipart(raw.lstrip(b"\r\n"))
     if not _FORM.match(raw):
         return raw, {}
-    fields = dict(parse_qsl(raw.decode(errors="replace"), keep_blank_values=True))
+    text = raw.decode(errors="replace")
+    try:
+        fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise InvalidEvent("body", f"is a form of more than {_MAX_FIELDS} fields") from None
     return fields.pop("data", "").encode(), fields
 
 
 def _unwrap_multipart(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
-    boundary = raw.partition(b"\r\n")[0].removeprefix(b"--").decode(errors="replace")
+    first, end_of_line, _ = raw[:_MAX_BOUNDARY].partition(b"\r\n")
+    boundary = first.removeprefix(b"--").decode(errors="replace")
     try:
-        parser = FormDataParser(silent=False)
+        if not end_of_line:
+            raise ValueError("no boundary")
+        parser = FormDataParser(silent=False, max_form_parts=_MAX_FIELDS)
         _, form, files = parser.parse(BytesIO(raw), "multipart/form-data", len(raw), {"boundary": boundary})
-    except ValueError:
-        raise InvalidEvent("body", "is a broken form") from None
+    except (ValueError, RequestEntityTooLarge):
+        raise InvalidEvent("body", f"is a broken form, or one of more than {_MAX_FIELDS} fields") from None
     blobs = {name: file.read().decode(errors="replace") for name, file in files.items()}
     fields = {**form.to_dict(), **blobs}
     return fields.pop("data", "").encode(), fields

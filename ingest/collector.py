@@ -23,7 +23,7 @@ from infra.settings import Settings
 from ingest import body, cors, intake, rejected, trackers
 from ingest.errors import BodyTooLarge, Forbidden, InvalidEvent, PublishError, TooMany, Unauthorized
 from ingest.gate import Gate
-from ingest.identity import UNKNOWN_KEY, Browser, KeyRing
+from ingest.identity import MAX_ID, UNKNOWN_KEY, Browser, KeyRing
 from ingest.intake import Intake, Reading
 from ingest.lean import LeanFlask, LeanRequest, LeanResponse, current
 from ingest.limits import Rates, check_size
@@ -163,11 +163,14 @@ class Door:
             or _basic_user(asked)
         )
         write_key = self.keys.resolve(given) or self.stranger() if given else ""
+        run = asked.query.get("run") or file or None
+        if run and len(run) > MAX_ID:  # each of its events has it
+            raise InvalidEvent("source" if run == file else "run", f"has more than {MAX_ID} characters")
         context = Context(
             write_key=write_key,
             received_at=self._now(),
             protocol=asked.protocol,
-            run=asked.query.get("run") or file or None,
+            run=run,
             ip=asked.remote_addr,
             user_agent=asked.environ.get("HTTP_USER_AGENT"),
             anonymize_ip=self.settings.collector.anonymize_ip,

@@ -95,7 +95,7 @@ def encode(
 
     if not reject.messages or not isinstance(reject.payload, list):
         return [_value(head, kept(reject.payload))]
-    parts = _parts([kept(message) for message in reject.payload])
+    parts = _parts([kept(message) if message else message for message in reject.payload])
     return [_value(head | {"messages": len(part)}, part) for part in parts]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
 import pytest
 
-from ingest.body import read_messages
-from ingest.errors import InvalidEvent
+from ingest.body import decompress, read_messages, unwrap_form
+from ingest.errors import BodyTooLarge, InvalidEvent
 
 
 def payloads(raw: bytes, lines: bool = False) -> list[Any]:
@@ -76,3 +77,27 @@ def test_the_envelope_speaks_for_all_messages() -> None:
 def test_no_more_messages_are_read_than_asked_for(raw: bytes, lines: bool) -> None:
     assert len(read_messages(raw, lines=lines, at_most=2).messages) == 2
     assert len(read_messages(raw, lines=lines, at_most=4).messages) == 4
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"--" * 4_000_000,
+        b"data={}&" + b"a&" * 4_000_000,
+        b'--x\r\nContent-Disposition: form-data; name="data"\r\n\r\n{}\r\n' * 100_000 + b"--x--\r\n",
+    ],
+    ids=["a boundary without end", "fields", "parts"],
+)
+def test_a_form_without_end_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        unwrap_form(raw)
+    assert caught.value.field == "body"
+
+
+def test_gzip_of_many_members_is_one_body_up_to_the_limit() -> None:
+    raw = b"".join(gzip.compress(b"ab") for _ in range(1000))
+    assert decompress(raw, 2000) == b"ab" * 1000
+    with pytest.raises(BodyTooLarge):
+        decompress(raw, 1999)
+    with pytest.raises(InvalidEvent):
+        decompress(raw[:-1], 2000)

@@ -139,6 +139,13 @@ def test_a_batch_of_too_many_events_is_kept_and_says_where_it_is_cut(
     assert (long["payload"].count("event_type") < 3000, long["truncated"]) == (True, True)
 
 
+@pytest.mark.parametrize("name", ["run", "source"])
+def test_what_is_stored_with_each_event_of_a_request_is_short(door: Door, publisher: FakePublisher, name: str) -> None:
+    response = door().post(f"/collect?{name}=" + "r" * 600, json=[event()] * 9, headers=KEY)
+    assert (response.status_code, response.json["field"]) == (400, name)
+    assert publisher.records == []
+
+
 def test_a_body_whose_envelope_is_wrong_is_kept_under_the_key_that_it_names(
     door: Door, publisher: FakePublisher
 ) -> None:
