@@ -88,7 +88,7 @@ class Kept:
             yield self
             return
         for index, message in enumerate(self.payload):
-            yield replace(self, id=f"{self.id}-{index}", payload=message, messages=0)
+            yield replace(self, id=f"{self.id}-{index}", payload=message, messages=0, truncated=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ _EMAIL = re.compile(
     r"(?<![A-Za-z0-9._+-])[A-Za-z0-9._+-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 )  # linear: starts at a word's start
 _IPV4 = re.compile(r"\b(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}\b")
+_TOO_DEEP = "[nested too deeply]"
 _KEY = re.compile(r'"((?:write|api)[-_]?key)"\s*:\s*"[^"\\]*', re.IGNORECASE)  # its end may be cut off
 _PRIVATE = re.compile(
     r"e[-_]?mail|phone|passw|secret|(write|api)[-_]?key|(^|[-_])token$|user[-_]?agent|^ua$|ip[-_]?addr|(^|[-_$])ip$",
@@ -90,8 +91,7 @@ def encode(
         try:
             return redact(scrub(payload) if scrub else payload)
         except RecursionError:  # sooner than in json.dumps, which needs less for each level
-            head["truncated"] = True
-            return "[nested too deeply]"
+            return _TOO_DEEP
 
     if not reject.messages or not isinstance(reject.payload, list):
         return [_value(head, kept(reject.payload))]
@@ -99,11 +99,12 @@ def encode(
     return [_value(head | {"messages": len(part)}, part) for part in parts]
 
 
-def _value(head: dict[str, Any], payload: object) -> bytes:
+def _value(head: Mapping[str, Any], payload: object) -> bytes:
     text = json.dumps(payload)
-    if len(text) > MAX_PAYLOAD:
-        payload, head["truncated"] = text[:MAX_PAYLOAD], True
-    return json.dumps({"id": new_message_id()} | head | {"payload": payload}).encode()
+    is_long = len(text) > MAX_PAYLOAD
+    is_cut = is_long or payload == _TOO_DEEP or (isinstance(payload, list) and _TOO_DEEP in payload)
+    document = {"id": new_message_id(), **head, **({"truncated": True} if is_cut else {})}
+    return json.dumps({**document, "payload": text[:MAX_PAYLOAD] if is_long else payload}).encode()
 
 
 def _parts(messages: list[object]) -> list[list[object]]:

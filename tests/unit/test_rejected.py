@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from infra.policy import Privacy
+from ingest.kept import Kept
 from ingest.privacy import Rules
 from ingest.protocols import Context
 from ingest.rejected import MAX_PAYLOAD, Reject, encode, of_text, redact, redact_line
@@ -128,3 +129,16 @@ def test_a_text_that_is_cut_says_so_also_when_redaction_makes_it_short() -> None
 def test_a_text_that_is_no_json_keeps_no_key() -> None:
     for text in ('{"writeKey" : "secret-1", ', '{"a": 1, "api_key":"secret-1', '{"write_key": "secret-1"} {'):
         assert "secret" not in str(of_text(0, "body", "odd", text).payload)
+
+
+def test_one_message_that_nests_too_deeply_costs_the_others_nothing() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(600):
+        deep = {"a": deep}
+    reject = Reject(0, "batch", "odd", [{"n": 1}, deep, {"n": 2}], messages=3)
+    [value] = encode(reject, write_key="k", protocol="native", run=None, received_at=5, is_line=False)
+    document = json.loads(value)
+    assert (document["truncated"], document["payload"]) == (True, [{"n": 1}, "[nested too deeply]", {"n": 2}])
+    apart = list(Kept.read(0, 0, document).apart())
+    assert [one.payload for one in apart if isinstance(one.payload, dict) and not one.truncated] == [{"n": 1}, {"n": 2}]
+    assert len({one.id for one in apart}) == 3
