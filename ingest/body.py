@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import gzip
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl
 
 import msgspec
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from ingest.errors import BodyTooLarge, InvalidEvent
+from ingest.protocols.values import strict_json
 
 _FORM = re.compile(rb"(?:data|write_key)=")
 _GZIP = b"\x1f\x8b"
+_MAX_FIELDS, _MAX_BOUNDARY = 100, 200  # of a form; browsers' boundaries have some 40 characters
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -44,25 +47,24 @@ def decompress(raw: bytes, limit: int) -> bytes:
 
     Raises BodyTooLarge beyond `limit` bytes, InvalidEvent when the gzip is broken.
     """
-    out = bytearray()
-    try:
-        while raw.startswith(_GZIP):  # one or more members
-            member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            out += member.decompress(raw, limit + 1 - len(out))
-            if len(out) > limit:
-                raise BodyTooLarge(limit)
-            if not member.eof:
-                raise InvalidEvent("body", "ends within its gzip")
-            raw = member.unused_data
-            if not raw:
-                return bytes(out)
-    except zlib.error as error:
-        raise InvalidEvent("body", "is broken gzip") from error
-    if out:
-        raise InvalidEvent("body", "has something else after its gzip")
-    if len(raw) > limit:
+    plain = _gunzip(raw, limit + 1) if raw.startswith(_GZIP) else raw
+    if len(plain) > limit:
         raise BodyTooLarge(limit)
-    return raw
+    return plain
+
+
+def _gunzip(raw: bytes, at_most: int) -> bytes:
+    try:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        plain = member.decompress(raw, at_most)
+        if not member.unused_data or len(plain) == at_most:
+            if not member.eof and len(plain) < at_most:
+                raise InvalidEvent("body", "ends within its gzip")
+            return plain
+        with gzip.GzipFile(fileobj=BytesIO(raw)) as members:  # copies no rest for each of them
+            return members.read(at_most)
+    except (zlib.error, EOFError, gzip.BadGzipFile) as error:
+        raise InvalidEvent("body", "is broken gzip") from error
 
 
 def inflate_prefix(raw: bytes, limit: int) -> tuple[bytes, bool]:
@@ -89,37 +91,44 @@ def unwrap_form(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
         return _unwrap_multipart(raw.lstrip(b"\r\n"))
     if not _FORM.match(raw):
         return raw, {}
-    fields = dict(parse_qsl(raw.decode(errors="replace"), keep_blank_values=True))
+    text = raw.decode(errors="replace")
+    try:
+        fields = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise InvalidEvent("body", f"is a form of more than {_MAX_FIELDS} fields") from None
     return fields.pop("data", "").encode(), fields
 
 
 def _unwrap_multipart(raw: bytes) -> tuple[bytes, Mapping[str, str]]:
-    boundary = raw.partition(b"\r\n")[0].removeprefix(b"--").decode(errors="replace")
+    first, end_of_line, _ = raw[:_MAX_BOUNDARY].partition(b"\r\n")
+    boundary = first.removeprefix(b"--").decode(errors="replace")
     try:
-        parser = FormDataParser(silent=False)
+        if not end_of_line:
+            raise ValueError("no boundary")
+        parser = FormDataParser(silent=False, max_form_parts=_MAX_FIELDS)
         _, form, files = parser.parse(BytesIO(raw), "multipart/form-data", len(raw), {"boundary": boundary})
-    except ValueError:
-        raise InvalidEvent("body", "is a broken form") from None
+    except (ValueError, RequestEntityTooLarge):
+        raise InvalidEvent("body", f"is a broken form, or one of more than {_MAX_FIELDS} fields") from None
     blobs = {name: file.read().decode(errors="replace") for name, file in files.items()}
     fields = {**form.to_dict(), **blobs}
     return fields.pop("data", "").encode(), fields
 
 
-def split_lines(raw: bytes) -> list[str]:
+def split_lines(raw: bytes, at_most: int) -> list[str]:
     """Lines as a log has them: only a line feed ends one, and a byte that is no UTF-8 is shown as \\xhh."""
-    lines = raw.decode(errors="backslashreplace").split("\n")
+    lines = raw.decode(errors="backslashreplace").split("\n", at_most)
     if lines[-1] == "":
         lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return [line.removesuffix("\r") for line in lines[:at_most]]
 
 
-def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
-    """The messages of a decompressed body. `lines`: the sender says that it is a message a line.
+def read_messages(raw: bytes, *, lines: bool, at_most: int, first_line: int = 1) -> Messages:
+    """The first `at_most` messages of a decompressed body. `lines`: the sender says that it is a message a line.
 
     Raises InvalidEvent when the body as a whole is malformed; a bad line of many is that line's problem.
     """
     if lines:
-        return _read_lines(raw, first_line)
+        return _read_lines(raw, at_most, first_line)
     if not raw.strip():
         raise InvalidEvent("body", "is empty")
     try:
@@ -128,10 +137,10 @@ def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
         raise InvalidEvent("body", "is not UTF-8") from None
     except ValueError as error:
         if _several_documents(raw):  # sendBeacon labels whatever it sends as text/plain
-            return _read_lines(raw, first_line)
+            return _read_lines(raw, at_most, first_line)
         raise InvalidEvent("body", "is not JSON") from error
     if isinstance(document, list):
-        return Messages("batch", _number(document), {})
+        return Messages("batch", numbered(document[:at_most]), {})
     if not isinstance(document, dict):
         raise InvalidEvent("body", "is neither a JSON object nor an array")
     if "batch" not in document:
@@ -140,16 +149,17 @@ def read_messages(raw: bytes, *, lines: bool, first_line: int = 1) -> Messages:
     batch = document.pop("batch")
     if not isinstance(batch, list):
         raise InvalidEvent("batch", "is no array")
-    return Messages("batch", _number(batch), document)
+    return Messages("batch", numbered(batch[:at_most]), document)
 
 
-def _number(payloads: Sequence[object]) -> list[Message]:
+def numbered(payloads: Sequence[object]) -> list[Message]:
+    """The messages of a batch."""
     return [Message(index, payload) for index, payload in enumerate(payloads)]
 
 
-def _read_lines(raw: bytes, first_line: int) -> Messages:
+def _read_lines(raw: bytes, at_most: int, first_line: int) -> Messages:
     messages = []
-    for number, line in enumerate(split_lines(raw.removeprefix(b"\xef\xbb\xbf")), first_line):
+    for number, line in enumerate(split_lines(raw.removeprefix(b"\xef\xbb\xbf"), at_most), first_line):
         payload: object = None
         problem = None
         if line.strip():
@@ -171,12 +181,7 @@ def _several_documents(raw: bytes) -> bool:
         return False
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
 _fast = msgspec.json.Decoder()
-_patient = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _parse(text: str) -> object:
@@ -188,8 +193,4 @@ def _parse(text: str) -> object:
     try:
         return _fast.decode(text)
     except (msgspec.MsgspecError, RecursionError):
-        pass
-    try:
-        return _patient.decode(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        return strict_json(text)

@@ -10,7 +10,6 @@ GET  /metrics               numbers for Prometheus
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,7 +25,7 @@ from infra.settings import Settings
 from ingest import body, cors, intake, rejected, trackers
 from ingest.errors import BodyTooLarge, Forbidden, InvalidEvent, PublishError, TooMany, Unauthorized
 from ingest.gate import Gate
-from ingest.identity import UNKNOWN_KEY, Browser, KeyRing
+from ingest.identity import MAX_ID, UNKNOWN_KEY, Browser, KeyRing
 from ingest.intake import Intake, Reading
 from ingest.lean import LeanFlask, LeanRequest, LeanResponse, current
 from ingest.limits import Rates, check_size
@@ -54,7 +53,6 @@ def create_app(
 ) -> Flask:
     """The WSGI application. `metrics`: those that workers share; `now` gives received_at in milliseconds."""
     app = LeanFlask("ingest.collector", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.collector.max_body_bytes
     metrics = metrics or CollectorMetrics(publisher.state)
     door = Door(settings, publisher, metrics, now)
     origins = door.everywhere | door.keys.origins
@@ -97,8 +95,11 @@ class Door:
         try:
             raw = body.decompress(raw, self.settings.collector.max_body_bytes)
             raw, fields = (raw, {}) if lines else body.unwrap_form(raw)
-            messages = body.read_messages(raw, lines=lines, first_line=first_line)
-            context = self._with_envelope(context, {**fields, **messages.envelope})
+            at_most = self.settings.collector.max_events + 1
+            messages = body.read_messages(raw, lines=lines, first_line=first_line, at_most=at_most)
+            envelope = {**fields, **messages.envelope}
+            context = self._with_key(context, envelope.get("write_key"))
+            context = self._with_envelope(context, envelope)
             self.admit(context, len(messages.messages))
         except InvalidEvent as error:
             self.keep_malformed(error, raw, context)
@@ -120,8 +121,9 @@ class Door:
             raise InvalidEvent("source", "is missing: the name of the log's file")
         first_line = _first_line(asked)
         raw = self.data()
+        collector = self.settings.collector
         try:
-            lines = body.split_lines(body.decompress(raw, self.settings.collector.max_body_bytes))
+            lines = body.split_lines(body.decompress(raw, collector.max_body_bytes), collector.max_events + 1)
             self.admit(context, len(lines))
         except InvalidEvent as error:
             self.keep_malformed(error, raw, context)
@@ -178,11 +180,14 @@ class Door:
             or _basic_user(asked)
         )
         write_key = self.keys.resolve(given) or self.stranger() if given else ""
+        run = asked.query.get("run") or file or None
+        if run and len(run) > MAX_ID:  # each of its events has it
+            raise InvalidEvent("source" if run == file else "run", f"has more than {MAX_ID} characters")
         context = Context(
             write_key=write_key,
             received_at=self._now(),
             protocol=asked.protocol,
-            run=asked.query.get("run") or file or None,
+            run=run,
             ip=asked.remote_addr,
             user_agent=asked.environ.get("HTTP_USER_AGENT"),
             anonymize_ip=self.settings.collector.anonymize_ip,
@@ -209,18 +214,21 @@ class Door:
     def reading(self, context: Context) -> Reading:
         """With what this request's messages are read. Only a browser, and no replay, is given a visitor's cookie."""
         asked = current()
-        if not context.run and (asked.method == "GET" or not asked.environ.keys().isdisjoint(_OF_BROWSERS)):
+        is_browser = asked.method == "GET" or not asked.environ.keys().isdisjoint(_OF_BROWSERS)
+        if asked.browser is None and is_browser and not context.run:
             rules = self.settings.collector.cookie
             asked.browser = Browser(rules, asked.cookies, context.received_at, anonymous=context.anonymous)
         return Reading(context, self.settings.kafka.topic, self._gate, asked.browser)
 
+    def _with_key(self, context: Context, given: object) -> Context:
+        if context.write_key:
+            return context
+        name = self.keys.resolve(given) if isinstance(given, str) else None
+        return replace(context, write_key=name or self.stranger())
+
     def _with_envelope(self, context: Context, fields: Mapping[str, object]) -> Context:
-        for unknown in fields.keys() - {"write_key", "sent_at"}:
+        for unknown in sorted(fields.keys() - {"write_key", "sent_at"}):
             raise InvalidEvent(unknown, "is no field of a batch")
-        if not context.write_key:
-            given = fields.get("write_key")
-            name = (self.keys.resolve(given) if isinstance(given, str) else None) or self.stranger()
-            context = replace(context, write_key=name)
         if fields.get("sent_at") is None:
             return context
         try:
@@ -233,7 +241,9 @@ class Door:
         topic = self.settings.kafka.rejected_topic
         scrub = self._gate.privacy.scrubber(context)
         refused = [
-            rejected.encode(
+            value
+            for reject in result.rejects
+            for value in rejected.encode(
                 reject,
                 write_key=context.write_key,
                 protocol=context.protocol,
@@ -243,13 +253,12 @@ class Door:
                 sent_at=context.sent_at,
                 scrub=scrub,
             )
-            for reject in result.rejects
         ]
-        quarantined = sum(reject.quarantined for reject in result.rejects)
+        quarantined = sum(reject.count for reject in result.rejects if reject.quarantined)
         counts = {
             "accepted": len(result.records),
             "filtered": result.filtered.total(),
-            "rejected": len(result.rejects) - quarantined,
+            "rejected": sum(reject.count for reject in result.rejects) - quarantined,
             "quarantined": quarantined,
         }
         records = [*result.records, *(Record(topic, None, value) for value in refused)]
@@ -274,7 +283,6 @@ class Door:
 
     def data_prefix(self, limit: int) -> bytes:
         """The same, cut a byte after the limit; the rest is read and forgotten, so that the client can end."""
-        request.max_content_length = sys.maxsize  # None would be the setting
         raw: bytes = request.stream.read(limit + 1)
         for _ in range(MAX_DRAINED_CHUNKS):
             if not request.stream.read(DRAIN_BYTES):
@@ -285,8 +293,7 @@ class Door:
         """A body that is no message at all is kept too, but only of who is known: strangers can't fill the topic."""
         self._metrics.count(context.protocol, context.write_key, {"malformed": 1})
         if context.write_key and not isinstance(error, BodyTooLarge):
-            text = rejected.redact_line(raw.decode(errors="backslashreplace"))
-            reject = rejected.Reject(0, error.field, error.reason, text)
+            reject = rejected.of_text(0, error.field, error.reason, raw.decode(errors="backslashreplace"))
             self.publish(Intake(rejects=[reject]), context, is_line=False)
 
 

@@ -12,11 +12,10 @@ from ingest.commerce import MAX_PRODUCTS
 from ingest.errors import Dropped, InvalidEvent
 from ingest.intake import Intake, Reading, record
 from ingest.protocols import Context, pixel, posthog, segment, snowplow, values
-from ingest.rejected import MAX_PAYLOAD, REDACTED, redact_line
+from ingest.rejected import REDACTED, Reject, of_text
 
 _DATA = re.compile(r'"data"\s*:\s*\[')
-_AID = re.compile(r'"aid"\s*:\s*"([^"\\]*)"')
-_BETWEEN = re.compile(r"[\s,]*")
+_AID = re.compile(r'"aid"\s*:\s*"([^"\\]*)')  # its end may be cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,42 +70,32 @@ def merge(intakes: Sequence[Intake]) -> Intake:
     return whole
 
 
-def read_json(raw: bytes) -> Any:
-    """The document of a body. Raises InvalidEvent."""
+def read_object(raw: bytes) -> dict[str, Any]:
+    """The object that a body is. Raises InvalidEvent."""
     if not raw.strip():
         raise InvalidEvent("body", "is empty")
     try:
-        return values.parse_json(raw.decode("utf-8-sig"))
+        document = values.parse_json(raw.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InvalidEvent("body", "is not UTF-8") from None
     except ValueError:
         raise InvalidEvent("body", "is not JSON") from None
-
-
-def read_object(raw: bytes) -> dict[str, Any]:
-    """The same, where it must be an object."""
-    document = read_json(raw)
     if not isinstance(document, dict):
         raise InvalidEvent("body", "is no JSON object")
     return document
 
 
-def read_cut(raw: bytes) -> tuple[list[Any], str]:
-    """Of a Snowplow body that was cut: the whole elements of its data, and the text that is left."""
+def read_cut(raw: bytes, at_most: int) -> tuple[list[Any], str]:
+    """Of a Snowplow body that was cut: the first whole elements of its data, and the text that is left."""
     text = raw.decode(errors="backslashreplace")
     start = _DATA.search(text)
     if start is None:
         return [], text
-    elements: list[Any] = []
-    position = start.end()
-    while True:
-        begin = _BETWEEN.match(text, position)
-        position = begin.end() if begin else position
-        try:
-            element, position = values.parse_first(text, position)
-        except ValueError:
-            return elements, text[position:]
-        elements.append(element)
+    try:
+        elements, end = values.parse_cut_array(text, start.end(), at_most)
+    except ValueError:
+        return [], text
+    return elements, text[end:]
 
 
 def app_id(text: str) -> str | None:
@@ -115,6 +104,6 @@ def app_id(text: str) -> str | None:
     return found[1] if found else None
 
 
-def without_secrets(text: str) -> str:
-    """The text of cut events, as much as is kept of it, without addresses and app ids, which are keys."""
-    return redact_line(_AID.sub(f'"aid":"{REDACTED}"', text[: MAX_PAYLOAD + 1]))
+def cut_off(number: int, limit: int, text: str) -> Reject:
+    """What was beyond the limit, from the `number`-th message on; without the app ids, which are keys."""
+    return of_text(number, "body", f"is larger than {limit} bytes", _AID.sub(f'"aid":"{REDACTED}', text))

@@ -52,11 +52,6 @@ class KeyRing:
         return hashlib.blake2b(secret.encode(errors="replace"), key=self._seed, digest_size=32).digest()
 
 
-def resolve_write_key(secret: str | None, write_keys: Mapping[str, WriteKey]) -> str | None:
-    """The name of the key with this secret, for one look-up; see KeyRing."""
-    return KeyRing(write_keys).resolve(secret)
-
-
 class Browser:
     """The visitor and session of one request's cookies; an event that brings its own never asks.
 

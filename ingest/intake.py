@@ -22,7 +22,7 @@ MAX_VALUE_BYTES = 900_000  # Kafka's default limit of a record is 1 MB
 
 @dataclass(slots=True)
 class Intake:
-    """What became of one request; records, filtered and rejects together are as many as it held.
+    """What became of one request; records, filtered and the rejects' counts together are as many as it held.
 
     `counts`: what the rules of privacy and the tracking plan did.
     """
@@ -92,11 +92,13 @@ def read_access_log(lines: Sequence[str], first_line: int, file: str, reading: R
 def account(result: Intake, number: str = "index") -> dict[str, object]:
     """What became of a request, for its answer. What is quarantined is our business: the sender can't mend it."""
     told = [reject for reject in result.rejects if not reject.quarantined]
-    reasons = Counter(f"{reject.field}: {reject.reason}" for reject in told)
+    reasons: Counter[str] = Counter()
+    for reject in told:
+        reasons[f"{reject.field}: {reject.reason}"] += reject.count
     errors = [{number: reject.number, "field": reject.field, "reason": reject.reason} for reject in told[:MAX_ERRORS]]
     facts = {"accepted": len(result.records), "filtered": result.filtered, "rejected": reasons, "errors": errors}
     if len(told) < len(result.rejects):
-        facts["quarantined"] = len(result.rejects) - len(told)
+        facts["quarantined"] = sum(reject.count for reject in result.rejects if reject.quarantined)
     return facts
 
 

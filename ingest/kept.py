@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -45,7 +45,10 @@ FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A record of the topic. Times are ms since 1970; `payload` is text where the message was no JSON."""
+    """A record of the topic. Times are ms since 1970; `payload` is text where the message was no JSON.
+
+    `messages`: the payload is an array of so many, which were refused together; 0 where it is one message.
+    """
 
     id: str
     reason: str
@@ -58,6 +61,7 @@ class Kept:
     sent_at: int | None = None
     line: int | None = None
     truncated: bool = False
+    messages: int = 0
 
     @classmethod
     def read(cls, partition: int, offset: int, document: Mapping[str, Any]) -> Kept:
@@ -75,7 +79,16 @@ class Kept:
             sent_at=document.get("sent_at"),
             line=document.get("line"),
             truncated=bool(document.get("truncated")),
+            messages=int(document.get("messages") or 0),
         )
+
+    def apart(self) -> Iterator[Kept]:
+        """A record for each message; their ids are the same each time."""
+        if not self.messages or not isinstance(self.payload, list):
+            yield self
+            return
+        for index, message in enumerate(self.payload):
+            yield replace(self, id=f"{self.id}-{index}", payload=message, messages=0, truncated=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
-from ingest.identity import Browser
-
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from ingest.identity import Browser
 
 _NO_ARGS: ImmutableMultiDict[str, str] = ImmutableMultiDict()
 
@@ -43,13 +43,22 @@ class LeanRequest(Request):
         """The body as it came, up to `limit` bytes. Raises RequestEntityTooLarge, ClientDisconnected when cut off."""
         stated = self.environ.get("CONTENT_LENGTH") or ""
         if not (stated.isascii() and stated.isdigit() and len(stated) < 16):
-            return self.get_data(cache=False)  # chunks, which MAX_CONTENT_LENGTH bounds
+            return self._read_chunks(limit)
         length = int(stated)
         if length > limit:
             raise RequestEntityTooLarge
         data: bytes = self.environ["wsgi.input"].read(length)
         if len(data) < length:
             raise ClientDisconnected
+        return data
+
+    def _read_chunks(self, limit: int) -> bytes:
+        """A body that doesn't say how long it is; werkzeug would cut it at the limit in silence."""
+        if not self.environ.get("wsgi.input_terminated"):
+            return b""  # the server can't tell where it ends
+        data: bytes = self.environ["wsgi.input"].read(limit + 1)
+        if len(data) > limit:
+            raise RequestEntityTooLarge
         return data
 
 

@@ -27,7 +27,7 @@ _BATCHES = {"native": "/collect", "segment": "/v1/batch", "posthog": "/batch/"}
 
 @dataclass(slots=True)
 class Account:
-    """What became of the chosen records; `repeated` are older ones of a message that has a newer one.
+    """What became of the chosen records' messages; `repeated` are older ones of a message that has a newer one.
 
     `unusable` don't hold enough to be sent; `unchecked` are those of a dry run of which only the collector knows.
     """
@@ -98,7 +98,7 @@ def reinject(
 def _ready(records: Iterable[Kept], edits: Sequence[Edit], account: Account) -> list[Ready]:
     """One for each message, as far as they can be sent."""
     newest: dict[tuple[str, str, str], Ready] = {}
-    for kept in records:
+    for kept in (one for record in records for one in record.apart()):
         account.selected += 1
         try:
             ready = prepare(kept, edits)

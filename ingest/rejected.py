@@ -1,14 +1,16 @@
 """What is refused, as a record for `clicks.rejected`: why, whose, and the payload without private data. Pure.
 
 {id, reason, field, write_key, source: {protocol, run}, received_at, payload}, and where they say something sent_at (the
-batch's, ms), line, truncated. That is enough to send it again: see ingest/kept.py.
+batch's, ms), line, truncated, messages (so many are an array in payload). That is enough to send it again: see
+ingest/kept.py.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,8 @@ _EMAIL = re.compile(
     r"(?<![A-Za-z0-9._+-])[A-Za-z0-9._+-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 )  # linear: starts at a word's start
 _IPV4 = re.compile(r"\b(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}\b")
+_TOO_DEEP = "[nested too deeply]"
+_KEY = re.compile(r'"((?:write|api)[-_]?key)"\s*:\s*"[^"\\]*', re.IGNORECASE)  # its end may be cut off
 _PRIVATE = re.compile(
     r"e[-_]?mail|phone|passw|secret|(write|api)[-_]?key|(^|[-_])token$|user[-_]?agent|^ua$|ip[-_]?addr|(^|[-_$])ip$",
     re.IGNORECASE,
@@ -33,6 +37,8 @@ class Reject:
     """One refused message. `number` is its index in the batch, or its line; `payload` is unredacted.
 
     Of one that is only kept aside (Quarantined, or of an unknown key where settings say so) the sender isn't told.
+    `messages`: the payload is a list of so many, refused together, the first of which is `number`. `truncated`: it is
+    a text that was cut already.
     """
 
     number: int
@@ -40,6 +46,19 @@ class Reject:
     reason: str
     payload: object
     quarantined: bool = False
+    messages: int = 0
+    truncated: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many messages it stands for."""
+        return self.messages or 1
+
+
+def of_text(number: int, field: str, reason: str, text: str) -> Reject:
+    """Of what is no JSON: as much of it as is kept."""
+    kept = _KEY.sub(rf'"\1":"{REDACTED}', redact_line(text[:MAX_PAYLOAD]))
+    return Reject(number, field, reason, kept, truncated=len(text) > MAX_PAYLOAD)
 
 
 def encode(
@@ -52,11 +71,12 @@ def encode(
     is_line: bool,
     sent_at: int | None = None,
     scrub: Callable[[Any], Any] | None = None,
-    record_id: str | None = None,
-) -> bytes:
-    """The value of its record: UTF-8 JSON. `scrub` takes out what the privacy settings forbid to keep."""
-    document: dict[str, Any] = {
-        "id": record_id or new_message_id(),
+) -> list[bytes]:
+    """The values of its records, UTF-8 JSON: one, or of several messages as few as hold them.
+
+    `scrub` takes out what the privacy settings forbid to keep.
+    """
+    head: dict[str, Any] = {
         "reason": reject.reason,
         "field": reject.field,
         "write_key": write_key,
@@ -64,16 +84,37 @@ def encode(
         "received_at": received_at,
         **({"sent_at": sent_at} if sent_at is not None else {}),
         **({"line": reject.number} if is_line else {}),
+        **({"truncated": True} if reject.truncated else {}),
     }
-    try:
-        payload = redact(scrub(reject.payload) if scrub else reject.payload)
-        text = json.dumps(payload)
-    except RecursionError:
-        payload, text = "[nested too deeply]", ""
-        document["truncated"] = True
-    if len(text) > MAX_PAYLOAD:
-        payload, document["truncated"] = text[:MAX_PAYLOAD], True
-    return json.dumps(document | {"payload": payload}).encode()
+
+    def kept(payload: object) -> object:
+        try:
+            return redact(scrub(payload) if scrub else payload)
+        except RecursionError:  # sooner than in json.dumps, which needs less for each level
+            return _TOO_DEEP
+
+    if not reject.messages or not isinstance(reject.payload, list):
+        return [_value(head, kept(reject.payload))]
+    parts = _parts([kept(message) if message else message for message in reject.payload])
+    return [_value(head | {"messages": len(part)}, part) for part in parts]
+
+
+def _value(head: Mapping[str, Any], payload: object) -> bytes:
+    text = json.dumps(payload)
+    is_long = len(text) > MAX_PAYLOAD
+    is_cut = is_long or payload == _TOO_DEEP or (isinstance(payload, list) and _TOO_DEEP in payload)
+    document = {"id": new_message_id(), **head, **({"truncated": True} if is_cut else {})}
+    return json.dumps({**document, "payload": text[:MAX_PAYLOAD] if is_long else payload}).encode()
+
+
+def _parts(messages: list[object]) -> list[list[object]]:
+    """Of MAX_PAYLOAD characters or less each, except where one message alone has more."""
+    size = len(json.dumps(messages))
+    if size <= MAX_PAYLOAD or len(messages) == 1:
+        return [messages]
+    wanted = 1 + size * 11 // (MAX_PAYLOAD * 10)  # a tenth to spare, as messages differ in length
+    step = math.ceil(len(messages) / wanted)
+    return [part for at in range(0, len(messages), step) for part in _parts(messages[at : at + step])]
 
 
 def redact(value: object) -> object:

@@ -14,11 +14,12 @@ whatever its Content-Type. 200 means: durable. Of a batch the bad messages are k
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from msgspec import structs
 
 from ingest import body, foreign
@@ -71,26 +72,22 @@ class Trackers:
 
     def segment_batch(self) -> Response:
         context, document = self._document(foreign.SEGMENT, is_batch=True)
-        messages = _numbered(document["batch"])
-        shared = {name: document[name] for name in ("context", "integrations") if isinstance(document.get(name), dict)}
-        if shared:
-            messages = [structs.replace(one, payload=_with_shared(one.payload, shared)) for one in messages]
-        self._take(messages, foreign.SEGMENT, _sent(context, document, "sentAt"))
-        return self._answer(success=True)
+        result = self._take(document["batch"], foreign.SEGMENT, _sent(context, document, "sentAt"))
+        return _answer(result, success=True)
 
     def segment_message(self, kind: str) -> Callable[[], Response]:
         def view() -> Response:
             context, document = self._document(foreign.SEGMENT)
             message = {"type": kind} | {name: value for name, value in document.items() if name not in _KEYS}
-            self._take([Message(0, message)], foreign.SEGMENT, context, single=True)
-            return self._answer(success=True)
+            result = self._take([message], foreign.SEGMENT, context, single=True)
+            return _answer(result, success=True)
 
         return view
 
     def posthog(self) -> Response:
         context, document = self._document(foreign.POSTHOG, is_batch=True)
-        self._take(_numbered(document["batch"]), foreign.POSTHOG, _sent(context, document, "sent_at"))
-        return self._answer(status=1)
+        result = self._take(document["batch"], foreign.POSTHOG, _sent(context, document, "sent_at"))
+        return _answer(result, status=1)
 
     def snowplow(self) -> Response:
         """Never 413: what is too large is taken as far as it goes, since the tracker would send it again for ever."""
@@ -99,19 +96,19 @@ class Trackers:
         raw = self._door.data_prefix(limit)
         try:
             raw, whole = body.inflate_prefix(raw, limit)
-            given, rest = (foreign.read_object(raw).get("data"), "") if whole else foreign.read_cut(raw)
+            at_most = self._collector.max_events
+            given, rest = (foreign.read_object(raw).get("data"), "") if whole else foreign.read_cut(raw, at_most)
             if not isinstance(given, list):
                 raise InvalidEvent("data", "is missing" if given is None else "is no array")
         except InvalidEvent as error:
             self._door.keep_malformed(error, raw, context)
             raise
-        cut = [Reject(len(given), "body", f"is larger than {limit} bytes", rest)] if rest else []
-        self._take_by_app(_numbered(given), context, cut)
+        self._take_by_app(given, context, cut=rest)
         return Response("ok", content_type="text/plain")
 
     def snowplow_pixel(self) -> Response:
         context = self._context(foreign.SNOWPLOW)
-        self._take_by_app([Message(0, _query())], context, single=True)
+        self._take_by_app([_query()], context, single=True)
         return _gif()
 
     def pixel(self) -> Response:
@@ -119,7 +116,7 @@ class Trackers:
         if not context.write_key:
             self._door.stranger()
         params = _query() | ({"page.url": request.referrer} if request.referrer else {})
-        self._take([Message(0, params)], foreign.PIXEL, context, single=True)
+        self._take([params], foreign.PIXEL, context, single=True)
         return _gif()
 
     def _context(self, protocol: Protocol) -> Context:
@@ -141,8 +138,10 @@ class Trackers:
             if not context.write_key:
                 name = next((found for key in _KEYS if (found := self._resolve(document.get(key)))), "")
                 context = replace(context, write_key=name or self._door.stranger())
-            if is_batch and not isinstance(document.get("batch"), list):
-                raise InvalidEvent("batch", "is no array" if "batch" in document else "is missing")
+            if is_batch:
+                if not isinstance(document.get("batch"), list):
+                    raise InvalidEvent("batch", "is no array" if "batch" in document else "is missing")
+                document["batch"] = _with_shared(document, self._limit)
         except InvalidEvent as error:
             self._door.keep_malformed(error, raw, context)
             raise
@@ -151,31 +150,40 @@ class Trackers:
     def _resolve(self, given: object) -> str | None:
         return self._door.keys.resolve(given) if isinstance(given, str) else None
 
-    def _take(self, messages: Sequence[Message], protocol: Protocol, context: Context, *, single: bool = False) -> None:
+    def _take(self, batch: Sequence[Any], protocol: Protocol, context: Context, *, single: bool = False) -> Intake:
+        messages, rest = self._first(batch)
         self._door.admit(context, len(messages))
-        self._publish(foreign.read(messages, protocol, self._door.reading(context), self._limit), context, single)
+        result = foreign.read(messages, protocol, self._door.reading(context), self._limit)
+        result.rejects += rest
+        self._publish(result, context, single)
+        return result
 
-    def _take_by_app(
-        self, messages: Sequence[Message], context: Context, cut: Sequence[Reject] = (), *, single: bool = False
-    ) -> None:
-        """Snowplow's, each under the key that its app id is, unless the request itself has one."""
+    def _first(self, batch: Sequence[Any]) -> tuple[list[Message], list[Reject]]:
+        """As many messages as a request may hold, and the rest as one reject: on a 400 these clients drop all."""
+        limit = self._collector.max_events
+        rest = list(batch[limit:])
+        too_many = Reject(limit, "batch", f"holds more than {limit} events", rest, messages=len(rest))
+        return body.numbered(batch[:limit]), [too_many] if rest else []
+
+    def _take_by_app(self, batch: Sequence[Any], context: Context, *, cut: str = "", single: bool = False) -> None:
+        """Snowplow's, each under the key that its app id is, unless the request itself has one.
+
+        `cut`: the text of those that are too large.
+        """
         groups: dict[str, list[Message]] = {}
         unknown = Intake()
-        if cut and not messages and not context.write_key:
-            context = replace(context, write_key=self._resolve(foreign.app_id(str(cut[0].payload))) or "")
-        cut = [replace(reject, payload=foreign.without_secrets(str(reject.payload))) for reject in cut]
+        messages, rejects = self._first(batch)
+        if cut:
+            rejects.append(foreign.cut_off(len(batch), self._collector.max_body_bytes, cut))
+            if not messages and not context.write_key:
+                context = replace(context, write_key=self._resolve(foreign.app_id(cut)) or "")
         for message in messages:
-            payload = message.payload if isinstance(message.payload, Mapping) else {}
-            name = context.write_key or self._resolve(payload.get("aid"))
+            name, payload = self._of_app(message.payload, context)
             if name is None:
                 aside = self._collector.unknown_write_key == "quarantine"
-                unknown.rejects.append(Reject(message.number, "aid", "is no known write key", message.payload, aside))
+                unknown.rejects.append(Reject(message.number, "aid", "is no known write key", payload, aside))
                 continue
-            if not context.write_key:
-                message = structs.replace(
-                    message, payload={key: value for key, value in payload.items() if key != "aid"}
-                )
-            groups.setdefault(name, []).append(message)
+            groups.setdefault(name, []).append(structs.replace(message, payload=payload))
         if not groups and not context.write_key:
             self._door.stranger()
         read = []
@@ -185,9 +193,22 @@ class Trackers:
             read.append(foreign.read(group, foreign.SNOWPLOW, self._door.reading(own), self._limit))
         if unknown.rejects:
             self._door.admit(context, len(unknown.rejects))
+        rejects = [
+            replace(one, payload=[self._of_app(inner, context)[1] for inner in one.payload])
+            if isinstance(one.payload, list)
+            else one
+            for one in rejects
+        ]
         name = context.write_key or next(iter(groups), UNKNOWN_KEY)
-        whole = foreign.merge([*read, unknown, Intake(rejects=list(cut))])
+        whole = foreign.merge([*read, unknown, Intake(rejects=rejects)])
         self._publish(whole, replace(context, write_key=name), single)
+
+    def _of_app(self, payload: object, context: Context) -> tuple[str | None, object]:
+        """The name of a message's key, None for an unknown one; and the message without its app id, if that is it."""
+        if context.write_key or not isinstance(payload, Mapping):
+            return context.write_key or None, payload
+        name = self._resolve(payload.get("aid"))
+        return name, payload if name is None else {key: value for key, value in payload.items() if key != "aid"}
 
     @property
     def _limit(self) -> int:
@@ -195,17 +216,13 @@ class Trackers:
 
     def _publish(self, result: Intake, context: Context, single: bool) -> None:
         """Raises InvalidEvent when the request's one message is refused."""
-        g.result = result
         self._door.publish(result, context, is_line=False)
         if single:
             result.raise_refused()
 
-    def _answer(self, **liked: object) -> Response:
-        return jsonify(**liked, **account(g.result))
 
-
-def _numbered(batch: Sequence[object]) -> list[Message]:
-    return [Message(index, message) for index, message in enumerate(batch)]
+def _answer(result: Intake, **liked: object) -> Response:
+    return jsonify(**liked, **account(result))
 
 
 def _sent(context: Context, document: Mapping[str, Any], field: str) -> Context:
@@ -216,8 +233,17 @@ def _sent(context: Context, document: Mapping[str, Any], field: str) -> Context:
         return context
 
 
-def _with_shared(payload: object, shared: Mapping[str, Mapping[str, Any]]) -> object:
-    """A message with what its batch says of all; its own goes first."""
+def _with_shared(document: Mapping[str, Any], limit: int) -> list[Any]:
+    """A batch's messages, each with what the batch says of all. Raises InvalidEvent beyond `limit` bytes of that."""
+    batch: list[Any] = document["batch"]
+    shared = {name: document[name] for name in ("context", "integrations") if isinstance(document.get(name), dict)}
+    if shared and len(json.dumps(shared)) * len(batch) > limit:  # few bytes would be many, of each message
+        raise InvalidEvent(next(iter(shared)), f"makes the request's events larger than {limit} bytes")
+    return [_joined(message, shared) for message in batch] if shared else batch
+
+
+def _joined(payload: object, shared: Mapping[str, Mapping[str, Any]]) -> object:
+    """Its own goes first."""
     if not isinstance(payload, Mapping):
         return payload
     own = {name: payload.get(name) for name in shared}

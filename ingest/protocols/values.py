@@ -16,32 +16,9 @@ from ingest.protocols.native import parse_time
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+_BETWEEN = re.compile(r"[\s,]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT32 = 2**31 - 1
-
-
-def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event.
-
-    Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD: UTF-8 has none.
-    """
-    try:
-        value = _decoder.decode(text)
-        if _SURROGATE.search(text):
-            whole = json.dumps(value, ensure_ascii=False)
-            value = json.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return value
-
-
-def parse_first(text: str, start: int) -> tuple[Any, int]:
-    """The value that begins there, and where it ends. Raises ValueError."""
-    try:
-        _, end = _decoder.raw_decode(text, start)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return parse_json(text[start:end]), end
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -49,6 +26,49 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event."""
+    try:
+        return _decoder.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def parse_json(text: str) -> Any:
+    """The same in UTF-8, which has no half of a surrogate pair.
+
+    Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD.
+    """
+    return _in_utf8(strict_json(text), text)
+
+
+def parse_cut_array(text: str, start: int, at_most: int) -> tuple[list[Any], int]:
+    """The first whole elements of an array that lacks its end, and where what is left begins. Raises ValueError."""
+    elements: list[Any] = []
+    position = start
+    while begin := _BETWEEN.match(text, position):
+        position = begin.end()
+        if len(elements) == at_most:
+            break
+        try:
+            element, position = _decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            break
+        elements.append(element)
+    return _in_utf8(elements, text[start:position]), position
+
+
+def _in_utf8(value: Any, text: str) -> Any:
+    """The value of this text. Raises ValueError."""
+    if not _SURROGATE.search(text):
+        return value
+    try:
+        whole = json.dumps(value, ensure_ascii=False)
+        return json.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def mapping(value: object, field: str) -> Mapping[str, Any]:

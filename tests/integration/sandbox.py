@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
+import requests
 from confluent_kafka import Producer
 
 from infra.settings import Settings
@@ -137,3 +144,45 @@ def eventually(condition: Callable[[], bool], seconds: float = 60.0, sink: Runni
             raise sink.failure
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.05)
+
+
+@dataclass
+class RunningCollector:
+    """A collector that runs as the product starts it."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and its workers."""
+        server = psutil.Process(self.process.pid)
+        return [server, *sorted(server.children(recursive=True), key=lambda process: process.pid)]
+
+    def healthy(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        try:
+            return requests.get(f"{self.address}/readyz", timeout=1).ok
+        except requests.ConnectionError:
+            return False
+
+
+@contextmanager
+def running_collector(settings: Settings) -> Iterator[RunningCollector]:
+    """Stops it at the end; a traceback in its log fails the test."""
+    command = [sys.executable, "-c", "from infra.cli import main; main()", "collector"]
+    log = settings.home / "collector.log"
+    environment = os.environ | settings.to_env()
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stdout=out, stderr=out)
+    running = RunningCollector(settings.collector.address, process, log)
+    try:
+        eventually(running.healthy)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert "Traceback" not in running.log(), running.log()

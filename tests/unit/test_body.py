@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
 import pytest
 
-from ingest.body import read_messages
-from ingest.errors import InvalidEvent
+from ingest.body import decompress, read_messages, unwrap_form
+from ingest.errors import BodyTooLarge, InvalidEvent
 
 
 def payloads(raw: bytes, lines: bool = False) -> list[Any]:
-    return [message.payload for message in read_messages(raw, lines=lines).messages]
+    return [message.payload for message in read_messages(raw, lines=lines, at_most=100).messages]
 
 
 @pytest.mark.parametrize(
@@ -53,17 +54,50 @@ def test_what_only_the_standard_library_takes_does_not_cost_the_batch(odd: str) 
 )
 def test_what_is_no_json_is_refused_as_a_whole(raw: bytes) -> None:
     with pytest.raises(InvalidEvent) as caught:
-        read_messages(raw, lines=False)
+        read_messages(raw, lines=False, at_most=100)
     assert caught.value.field == "body"
 
 
 def test_a_bad_line_is_only_that_lines_problem() -> None:
-    messages = read_messages(b'{"a": 1}\n{"a": NaN}\n\n{"a": 2}\n', lines=True, first_line=5).messages
+    messages = read_messages(b'{"a": 1}\n{"a": NaN}\n\n{"a": 2}\n', lines=True, at_most=100, first_line=5).messages
     assert [message.number for message in messages] == [5, 6, 7, 8]
     assert [message.problem for message in messages] == [None, "is not JSON", None, None]
     assert [message.payload for message in messages] == [{"a": 1}, '{"a": NaN}', None, {"a": 2}]
 
 
 def test_the_envelope_speaks_for_all_messages() -> None:
-    messages = read_messages(b'{"batch": [1, 2], "sent_at": 3}', lines=False)
+    messages = read_messages(b'{"batch": [1, 2], "sent_at": 3}', lines=False, at_most=100)
     assert (messages.kind, dict(messages.envelope)) == ("batch", {"sent_at": 3})
+
+
+@pytest.mark.parametrize(
+    ("raw", "lines"),
+    [(b"[1,2,3,4]", False), (b'{"batch":[1,2,3,4]}', False), (b"1\n2\n3\n4", True), (b"1\n" * 4, True)],
+)
+def test_no_more_messages_are_read_than_asked_for(raw: bytes, lines: bool) -> None:
+    assert len(read_messages(raw, lines=lines, at_most=2).messages) == 2
+    assert len(read_messages(raw, lines=lines, at_most=4).messages) == 4
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"--" * 4_000_000,
+        b"data={}&" + b"a&" * 4_000_000,
+        b'--x\r\nContent-Disposition: form-data; name="data"\r\n\r\n{}\r\n' * 100_000 + b"--x--\r\n",
+    ],
+    ids=["a boundary without end", "fields", "parts"],
+)
+def test_a_form_without_end_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        unwrap_form(raw)
+    assert caught.value.field == "body"
+
+
+def test_gzip_of_many_members_is_one_body_up_to_the_limit() -> None:
+    raw = b"".join(gzip.compress(b"ab") for _ in range(1000))
+    assert decompress(raw, 2000) == b"ab" * 1000
+    with pytest.raises(BodyTooLarge):
+        decompress(raw, 1999)
+    with pytest.raises(InvalidEvent):
+        decompress(raw[:-1], 2000)

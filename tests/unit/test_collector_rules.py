@@ -126,6 +126,38 @@ def test_a_batch_of_too_many_events_is_refused_by_name(door: Door, publisher: Fa
     assert events(publisher) == []
 
 
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_batch_of_too_many_events_is_kept_and_says_where_it_is_cut(
+    door: Door, publisher: FakePublisher, lines: bool
+) -> None:
+    client = door(max_events=3)
+    separator = "\n" if lines else ","
+    for count in (4, 3000):
+        text = separator.join([json.dumps(event())] * count)
+        client.post("/collect", data=text if lines else f"[{text}]", headers=KEY)
+    short, long = (json.loads(value) for value in publisher.on("clicks.rejected"))
+    assert (short["field"], short["payload"].count("event_type"), "truncated" in short) == ("batch", 4, False)
+    assert (long["payload"].count("event_type") < 3000, long["truncated"]) == (True, True)
+
+
+@pytest.mark.parametrize("name", ["run", "source"])
+def test_what_is_stored_with_each_event_of_a_request_is_short(door: Door, publisher: FakePublisher, name: str) -> None:
+    response = door().post(f"/collect?{name}=" + "r" * 600, json=[event()] * 9, headers=KEY)
+    assert (response.status_code, response.json["field"]) == (400, name)
+    assert publisher.records == []
+
+
+def test_a_body_whose_envelope_is_wrong_is_kept_under_the_key_that_it_names(
+    door: Door, publisher: FakePublisher
+) -> None:
+    body = {"write_key": "secret-1", "batch": [event()], "color": "red"}
+    response = door(write_keys={"shop": "secret-1"}).post("/collect", json=body)
+    assert (response.status_code, response.json["field"]) == (400, "color")
+    [kept] = publisher.on("clicks.rejected")
+    assert json.loads(kept)["write_key"] == "shop"
+    assert "secret" not in json.loads(kept)["payload"]
+
+
 def test_a_browser_without_an_id_gets_a_cookie_and_keeps_it(door: Door, publisher: FakePublisher) -> None:
     client = door()
     nameless = event()

@@ -81,6 +81,15 @@ def test_a_body_too_long_or_cut_off_is_refused(length: str, code: int) -> None:
     assert caught.value.code == code
 
 
+def test_a_body_in_chunks_is_read_whole_or_refused() -> None:
+    ended = {"wsgi.input_terminated": True}
+    assert LeanRequest(environ(b"abcdef", None) | ended).read(6) == b"abcdef"
+    assert LeanRequest(environ(b"abcdef", None)).read(6) == b"", "nobody can tell where it ends"
+    with pytest.raises(HTTPException) as caught:
+        LeanRequest(environ(b"abcdef", None) | ended).read(5)
+    assert caught.value.code == 413
+
+
 def test_a_request_without_a_query_has_no_parameters() -> None:
     assert LeanRequest(environ(b"", "0")).query.get("a") is None
     assert LeanRequest(environ(b"", "0") | {"QUERY_STRING": "a=1"}).query.get("a") == "1"

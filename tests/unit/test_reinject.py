@@ -159,3 +159,21 @@ def test_many_large_records_go_in_requests_that_the_collector_takes(served: Serv
     records = [Kept(f"r{n}", "odd", "event", "shop", "native", None, NOW, payload) for n in range(101)]
     assert accounted(served.again(records=records))["accepted"] == 101
     assert len({event.event_id for event in served.events()}) == 101
+
+
+def test_messages_that_were_refused_together_are_sent_again_each_under_its_own_id(tmp_path: Path) -> None:
+    keys = Collector.model_validate({"write_keys": KEYS})
+    publisher = FakePublisher()
+    small = create_app(Settings(home=tmp_path, collector=keys.model_copy(update={"max_events": 2})), publisher)
+    batch = [{"type": "track", "event": "Rated", "anonymousId": "v"} for _ in range(250)]
+    answer = small.test_client().post("/v1/batch", json={"batch": batch}, headers={"X-Write-Key": "secret-1"}).json
+    assert (answer["accepted"], answer["rejected"]) == (2, {"batch: holds more than 2 events": 248})
+    [kept] = [Kept.read(0, 0, json.loads(value)) for value in publisher.on("clicks.rejected")]
+    served = Served(tmp_path)
+    try:
+        for _ in range(2):
+            facts = accounted(served.again(records=[kept]))
+            assert (facts["selected"], facts["accepted"]) == (248, 248)
+        assert len({event.event_id for event in served.events()}) == 248
+    finally:
+        served.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from infra.sections import Collector
-from infra.settings import Settings
-from ingest import codec
-from ingest.collector import create_app
 from ingest.errors import SpoolFull
-from ingest.events import ClickEvent, event_id
-from ingest.trackers import GIF, TP2
+from ingest.events import event_id
+from ingest.trackers import TP2
 from tests.fakes import FakePublisher
+from tests.unit.tracked import BASIC, LIMIT, NOW, ORIGIN, TRACK, app, events, rejects, snowplow
 
-NOW = 1_795_260_000_000
-LIMIT = 20_000
-ORIGIN = "https://shop.example"
-BROWSER = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0"}
-BASIC = {"Authorization": "Basic " + base64.b64encode(b"demo:").decode()}
-TRACK = {"type": "track", "event": "Rated", "messageId": "m", "anonymousId": "v", "timestamp": NOW - 10}
 CAPTURED = [
     json.loads(line) for line in Path(__file__).with_name("captured_requests.jsonl").read_text("utf-8").splitlines()
 ]
@@ -36,28 +27,9 @@ def publisher() -> FakePublisher:
     return FakePublisher()
 
 
-def app(publisher: FakePublisher, home: Path, max_body_bytes: int = LIMIT) -> FlaskClient:
-    collector = Collector(
-        write_keys={"shop": "demo", "blog": "blog-key"}, allowed_origins=[ORIGIN], max_body_bytes=max_body_bytes
-    )
-    return create_app(Settings(home=home, collector=collector), publisher, now=lambda: NOW).test_client()
-
-
 @pytest.fixture
 def client(publisher: FakePublisher, tmp_path: Path) -> FlaskClient:
     return app(publisher, tmp_path)
-
-
-def events(publisher: FakePublisher) -> list[ClickEvent]:
-    return [codec.decode(value) for value in publisher.on("clicks")]
-
-
-def rejects(publisher: FakePublisher) -> list[dict[str, Any]]:
-    return [json.loads(value) for value in publisher.on("clicks.rejected")]
-
-
-def snowplow(*data: object) -> str:
-    return json.dumps({"schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4", "data": data})
 
 
 def sent_ids(request: dict[str, Any]) -> set[str]:
@@ -266,151 +238,57 @@ def test_a_large_body_of_others_is_a_413_also_after_gunzip(client: FlaskClient, 
     assert publisher.records == []
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/v1/batch", "messageId"), ("/beacon/v1/batch", "messageId"), ("/batch/", "uuid")]
+)
+def test_of_a_batch_of_too_many_messages_the_rest_is_kept_whole(
+    publisher: FakePublisher, tmp_path: Path, path: str, name: str
+) -> None:
+    """These clients would drop all of it on a 400."""
+    client = app(publisher, tmp_path, max_events=3)
+    batch = [{"type": "track", "event": "Rated", "distinct_id": "v", name: f"m{n}"} for n in range(8)]
+    response = client.post(path, json={"batch": batch, "sentAt": NOW - 5, "sent_at": NOW - 5}, headers=BASIC)
+    assert (response.status_code, response.json and response.json["accepted"]) == (200, 3)
+    assert response.json is not None
+    assert response.json["rejected"] == {"batch: holds more than 3 events": 5}
+    assert [event.message_id for event in events(publisher)] == ["m0", "m1", "m2"]
+    [reject] = rejects(publisher)
+    assert (reject["field"], reject["messages"], reject["payload"]) == ("batch", 5, batch[3:])
+    assert (reject["write_key"], reject["sent_at"]) == ("shop", NOW - 5)
+
+
+def test_millions_of_tiny_elements_are_few_records(publisher: FakePublisher, tmp_path: Path) -> None:
+    client = app(publisher, tmp_path, max_body_bytes=1_000_000, max_events=100)
+    response = client.post("/v1/batch", data=b'{"batch":[' + b"0," * 490_000 + b"0]}", headers=BASIC)
+    assert (response.status_code, response.json and response.json["accepted"]) == (200, 0)
+    kept = rejects(publisher)
+    assert len(kept) < 100 + 15
+    assert sum(one.get("messages", 1) for one in kept) == 490_001
+
+
+def test_what_a_batch_says_of_all_cannot_become_a_flood_of_rejects(
+    client: FlaskClient, publisher: FakePublisher
+) -> None:
+    batch = {"batch": [{}] * 1000, "context": {"page": "x" * 10_000}}
+    response = client.post("/v1/batch", json=batch, headers=BASIC)
+    assert (response.status_code, response.json and response.json["field"]) == (400, "context")
+    assert [r["field"] for r in rejects(publisher)] == ["context"]
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/t", "/batch/", "/collect", "/collect/access-log?source=x"])
+def test_a_large_body_in_chunks_is_a_413(client: FlaskClient, publisher: FakePublisher, path: str) -> None:
+    body = {"wsgi.input": io.BytesIO(b" " * (LIMIT + 1)), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    response = client.post(path, environ_overrides=body, headers=BASIC)
+    assert (response.status_code, response.json and response.json["field"]) == (413, "body")
+    assert publisher.records == []
+
+
 def test_half_of_an_emoji_is_no_reason_to_refuse(client: FlaskClient, publisher: FakePublisher) -> None:
     """A script that cuts a title by length makes one, and JSON.stringify sends it."""
     body = json.dumps({"batch": [TRACK | {"event": "\ud83d", "properties": {"\udc00": "a\ud83d\ude00", "n": 1}}]})
     assert client.post("/v1/batch", data=body, headers=BASIC).status_code == 200
     [event] = events(publisher)
     assert (event.event_name, event.properties) == ("\ufffd", {"\ufffd": '"a\U0001f600"', "n": "1"})
-
-
-# --- Snowplow
-
-
-def test_snowplows_app_id_is_its_key(client: FlaskClient, publisher: FakePublisher) -> None:
-    one, other = {"e": "pv", "aid": "demo", "eid": "1"}, {"e": "pv", "aid": "blog-key", "eid": "2"}
-    response = client.post(TP2, data=snowplow(one, other, {"e": "pv", "aid": "none", "eid": "3"}))
-    assert (response.status_code, response.data) == (200, b"ok")
-    got = sorted((e.message_id, e.write_key, dict(e.properties)) for e in events(publisher))
-    assert got == [("1", "shop", {}), ("2", "blog", {})], "a secret is no property"
-    assert [(r["field"], r["payload"]["eid"]) for r in rejects(publisher)] == [("aid", "3")]
-
-
-def test_a_key_of_the_request_leaves_the_app_id_what_it_is(client: FlaskClient, publisher: FakePublisher) -> None:
-    client.post(f"{TP2}?writeKey=demo", data=snowplow({"e": "pv", "aid": "app"}))
-    [event] = events(publisher)
-    assert (event.write_key, event.properties) == ("shop", {"snowplow.aid": '"app"'})
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-def test_of_an_oversized_snowplow_request_what_fits_is_taken(
-    client: FlaskClient, publisher: FakePublisher, zipped: bool
-) -> None:
-    body = snowplow(*({"e": "pv", "aid": "demo", "eid": f"m{n}", "url": "x" * 900} for n in range(40))).encode()
-    assert len(body) > LIMIT
-    response = client.post(TP2, data=gzip.compress(body) if zipped else body)
-    assert response.status_code == 200
-    taken = len(events(publisher))
-    assert [event.message_id for event in events(publisher)] == [f"m{n}" for n in range(taken)]
-    assert taken == LIMIT // 960
-    [reject] = rejects(publisher)
-    assert (reject["field"], reject["reason"], reject["write_key"]) == ("body", f"is larger than {LIMIT} bytes", "shop")
-    assert reject["payload"].startswith(f'{{"e": "pv", "aid":"[redacted]", "eid": "m{taken}"')
-
-
-def test_a_snowplow_request_of_one_event_that_is_too_large_is_no_413(
-    client: FlaskClient, publisher: FakePublisher
-) -> None:
-    body = snowplow({"e": "pv", "aid": "demo", "eid": "1", "url": "x" * LIMIT})
-    assert client.post(TP2, data=body).status_code == 200
-    assert events(publisher) == []
-    assert [r["write_key"] for r in rejects(publisher)] == ["shop"]
-    unknown = snowplow({"e": "pv", "aid": "none", "url": "x" * LIMIT})
-    assert client.post(TP2, data=unknown).status_code == 401
-    assert client.post(TP2, data=gzip.compress(b"x" * 10_000_000), headers=BASIC).status_code == 200
-
-
-def test_snowplows_pixel_answers_with_one(client: FlaskClient, publisher: FakePublisher) -> None:
-    response = client.get("/i?e=pv&aid=demo&eid=1&url=https%3A%2F%2Fshop.example%2Fl%C3%A4mp", headers=BROWSER)
-    assert (response.status_code, response.content_type, response.data) == (200, "image/gif", GIF)
-    [event] = events(publisher)
-    assert (event.message_id, event.page.path, event.ip) == ("1", "/lämp", "127.0.0.0")
-    assert client.get("/i?aid=demo").status_code == 400
-    assert [r["field"] for r in rejects(publisher)] == ["e"]
-
-
-def test_snowplows_anonymous_mode_keeps_no_address(client: FlaskClient, publisher: FakePublisher) -> None:
-    client.get("/i?e=pv&aid=demo", headers=BROWSER | {"SP-Anonymous": "*"})
-    assert [event.ip for event in events(publisher)] == [None]
-
-
-# --- PostHog and pixels
-
-
-def test_posthog_gets_the_answer_that_it_likes(client: FlaskClient, publisher: FakePublisher) -> None:
-    batch = {"api_key": "demo", "batch": [{"event": "x", "distinct_id": "u", "uuid": "1"}], "sent_at": "odd"}
-    for path in ("/batch/", "/batch"):
-        response = client.post(path, data=gzip.compress(json.dumps(batch).encode()))
-        assert response.status_code == 200
-        assert response.json is not None
-        assert response.json["status"] == 1
-    assert [(e.message_id, e.user_id, e.source.protocol) for e in events(publisher)] == [("1", "u", "posthog")] * 2
-
-
-def test_a_bare_pixel_is_a_view_of_the_page_that_shows_it(client: FlaskClient, publisher: FakePublisher) -> None:
-    response = client.get(
-        "/pixel.gif?write_key=demo", headers=BROWSER | {"Referer": "https://shop.example/a?utm_source=x"}
-    )
-    assert (response.status_code, response.data, response.headers["Cache-Control"]) == (200, GIF, "no-store")
-    [event] = events(publisher)
-    assert (event.event_type, event.page.path, event.campaign) == ("page_view", "/a", {"source": "x"})
-    assert (event.occurred_at, event.source.protocol) == (NOW, "pixel")
-    [cookie] = response.headers.getlist("Set-Cookie")
-    assert cookie.startswith(f"clickstream_id={event.anonymous_id};") and "HttpOnly" in cookie and "Secure" in cookie
-    assert event.device.browser == "Chrome"
-
-
-def test_a_pixels_parameters_are_native_fields(client: FlaskClient, publisher: FakePublisher) -> None:
-    query = (
-        "event_type=purchase&item_id=a&value=9.5&quantity=2&currency=eur&anonymous_id=v&url=/thanks&color=red&user_id="
-    )
-    client.get(f"/pixel.gif?writeKey=demo&{query}&occurred_at={NOW - 5}", headers={"Referer": "https://other.example/"})
-    [event] = events(publisher)
-    assert (event.event_type, event.item_id, event.value, event.quantity) == ("purchase", "a", 9.5, 2)
-    assert (event.page.url, event.properties, event.occurred_at) == ("/thanks", {"color": '"red"'}, NOW - 5)
-
-
-@pytest.mark.parametrize("encode", [lambda raw: raw.decode(), lambda raw: base64.b64encode(raw).decode()])
-def test_a_pixel_may_carry_a_whole_event(client: FlaskClient, publisher: FakePublisher, encode: Any) -> None:
-    data = {"event_type": "click", "anonymous_id": "v", "message_id": "m", "properties": {"n": 1, "t": "~~~???>>>"}}
-    client.get("/pixel.gif", query_string={"write_key": "demo", "data": encode(json.dumps(data).encode())})
-    [event] = events(publisher)
-    assert (event.event_type, event.message_id, event.properties) == ("click", "m", {"n": "1", "t": '"~~~???>>>"'})
-
-
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [("value=much", "value"), ("position=-1", "position"), ("data=%7B", "data"), ("event_type=x", "event_type"),
-     ("occurred_at=soon", "occurred_at")],
-)  # fmt: skip
-def test_a_wrong_pixel_is_a_400_and_kept(client: FlaskClient, publisher: FakePublisher, query: str, field: str) -> None:
-    response = client.get(f"/pixel.gif?write_key=demo&{query}")
-    assert (response.status_code, response.json and response.json["field"]) == (400, field)
-    assert [r["field"] for r in rejects(publisher)] == [field]
-
-
-# --- forms and pages
-
-
-@pytest.mark.parametrize("multipart", [True, False])
-def test_a_form_may_hold_native_events(client: FlaskClient, publisher: FakePublisher, multipart: bool) -> None:
-    event = json.dumps({"event_type": "click", "occurred_at": NOW, "anonymous_id": "v", "properties": {"t": "a&b=ü +"}})
-    form = {"data": event, "write_key": "demo"}
-    response = client.post("/collect", data=form, content_type="multipart/form-data" if multipart else None)
-    assert response.status_code == 200
-    assert [e.properties for e in events(publisher)] == [{"t": '"a&b=ü +"'}]
-
-
-def test_a_forms_unknown_field_is_refused(client: FlaskClient) -> None:
-    response = client.post("/collect?write_key=demo", data={"data": "{}", "color": "red"})
-    assert (response.status_code, response.json and response.json["field"]) == (400, "color")
-
-
-def test_a_broken_multipart_form_is_a_400(client: FlaskClient) -> None:
-    response = client.post(
-        "/collect?write_key=demo", data=b"--x\r\nContent-Disposition: form-data; name=data\r\n\r\n{}"
-    )
-    assert response.status_code == 400
 
 
 @pytest.mark.parametrize(
