@@ -17,26 +17,22 @@ from functools import lru_cache
 
 import msgspec
 import structlog
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from infra.settings import Settings
-from ingest import body, cors, intake, rejected, trackers
+from ingest import body, cors, intake, trackers
+from ingest.door import Door
 from ingest.errors import BodyTooLarge, Forbidden, InvalidEvent, PublishError, TooMany, Unauthorized
-from ingest.gate import Gate
-from ingest.identity import MAX_ID, UNKNOWN_KEY, Browser, KeyRing
-from ingest.intake import Intake, Reading
+from ingest.intake import Intake
 from ingest.lean import LeanFlask, LeanRequest, LeanResponse, current
-from ingest.limits import Rates, check_size
 from ingest.metrics import CollectorMetrics
-from ingest.protocols import Context, native
+from ingest.protocols import Context
+from ingest.protocols.native import parse_time
 from ingest.publisher import Publisher
-from ingest.spool import Record
 
 RETRY_AFTER_SECONDS = 2
-DRAIN_BYTES, MAX_DRAINED_CHUNKS = 1 << 20, 256
-_OF_BROWSERS = frozenset(("HTTP_ORIGIN", "HTTP_COOKIE", "HTTP_SEC_FETCH_MODE"))
 _LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _log = structlog.get_logger()
 
@@ -54,58 +50,53 @@ def create_app(
     """The WSGI application. `metrics`: those that workers share; `now` gives received_at in milliseconds."""
     app = LeanFlask("ingest.collector", static_folder=None)
     metrics = metrics or CollectorMetrics(publisher.state)
-    door = Door(settings, publisher, metrics, now)
-    origins = door.everywhere | door.keys.origins
-    app.add_url_rule("/collect", view_func=door.collect, methods=["POST"])
-    app.add_url_rule("/collect/access-log", view_func=door.collect_access_log, methods=["POST"])
+    door, answers = Door(settings, publisher, metrics, now), Answers(publisher, metrics)
+    native, origins = Native(door), door.origins
+    app.add_url_rule("/collect", view_func=native.collect, methods=["POST"])
+    app.add_url_rule("/collect/access-log", view_func=native.collect_access_log, methods=["POST"])
     app.register_blueprint(trackers.blueprint(door))
     app.add_url_rule("/healthz", view_func=lambda: jsonify(status="ok"), endpoint="healthz")
-    app.add_url_rule("/readyz", view_func=door.readyz)
+    app.add_url_rule("/readyz", view_func=answers.readyz)
     app.add_url_rule(
         "/metrics", view_func=lambda: Response(metrics.render(), content_type=CONTENT_TYPE_LATEST), endpoint="metrics"
     )
-    app.register_error_handler(InvalidEvent, door.on_invalid)
-    app.register_error_handler(Unauthorized, door.on_unauthorized)
-    app.register_error_handler(Forbidden, door.on_forbidden)
-    app.register_error_handler(TooMany, door.on_too_many)
-    app.register_error_handler(PublishError, door.on_unavailable)
+    app.register_error_handler(InvalidEvent, answers.on_invalid)
+    app.register_error_handler(Unauthorized, answers.on_unauthorized)
+    app.register_error_handler(Forbidden, answers.on_forbidden)
+    app.register_error_handler(TooMany, answers.on_too_many)
+    app.register_error_handler(PublishError, answers.on_unavailable)
     app.register_error_handler(HTTPException, _on_http_error)
     app.after_request(lambda response: _observe(_allow_origin(response, origins), metrics))
     return app
 
 
-class Door:
-    """The views: parse, hand over, answer; and what the trackers' views share with them."""
+class Native:
+    """The views of our own events and of log lines: parse, hand over, answer."""
 
-    def __init__(
-        self, settings: Settings, publisher: Publisher, metrics: CollectorMetrics, now: Callable[[], int]
-    ) -> None:
-        self.settings = settings
-        self._publisher, self._metrics, self._now = publisher, metrics, now
-        self.keys, self._gate = KeyRing(settings.collector.write_keys), Gate(settings.collector)
-        self._rates, self.everywhere = Rates(settings.collector), cors.allowed_origins(settings)
+    def __init__(self, door: Door) -> None:
+        self._door, self._settings = door, door.settings
 
     def collect(self) -> Response:
         asked = current()
         file = asked.query.get("source")
-        context = self.context(file)
+        context = self._door.context(file)
         first_line = _first_line(asked)
         lines = _is_lines(asked.content_type) or "first_line" in asked.query
-        raw = self.data()
+        raw = self._door.data()
         try:
-            raw = body.decompress(raw, self.settings.collector.max_body_bytes)
+            raw = body.decompress(raw, self._settings.collector.max_body_bytes)
             raw, fields = (raw, {}) if lines else body.unwrap_form(raw)
-            at_most = self.settings.collector.max_events + 1
+            at_most = self._settings.collector.max_events + 1
             messages = body.read_messages(raw, lines=lines, first_line=first_line, at_most=at_most)
             envelope = {**fields, **messages.envelope}
             context = self._with_key(context, envelope.get("write_key"))
             context = self._with_envelope(context, envelope)
-            self.admit(context, len(messages.messages))
+            self._door.admit(context, len(messages.messages))
         except InvalidEvent as error:
-            self.keep_malformed(error, raw, context)
+            self._door.keep_malformed(error, raw, context)
             raise
-        result = intake.read_native(messages, self.reading(context), file)
-        self.publish(result, context, is_line=messages.kind == "lines")
+        result = intake.read_native(messages, self._door.reading(context), file)
+        self._door.publish(result, context, is_line=messages.kind == "lines")
         if messages.kind == "single":
             result.raise_refused()
         return _answer(result, "line" if messages.kind == "lines" else "index")
@@ -114,23 +105,46 @@ class Door:
         asked = current()
         asked.protocol = "access_log"
         file = asked.query.get("source", "")
-        context = self.context(file)
+        context = self._door.context(file)
         if not context.write_key:
-            self.stranger()
+            self._door.stranger()
         if not file:
             raise InvalidEvent("source", "is missing: the name of the log's file")
         first_line = _first_line(asked)
-        raw = self.data()
-        collector = self.settings.collector
+        raw = self._door.data()
+        collector = self._settings.collector
         try:
             lines = body.split_lines(body.decompress(raw, collector.max_body_bytes), collector.max_events + 1)
-            self.admit(context, len(lines))
+            self._door.admit(context, len(lines))
         except InvalidEvent as error:
-            self.keep_malformed(error, raw, context)
+            self._door.keep_malformed(error, raw, context)
             raise
-        result = intake.read_access_log(lines, first_line, file, self.reading(context))
-        self.publish(result, context, is_line=True)
+        result = intake.read_access_log(lines, first_line, file, self._door.reading(context))
+        self._door.publish(result, context, is_line=True)
         return _answer(result, "line")
+
+    def _with_key(self, context: Context, given: object) -> Context:
+        if context.write_key:
+            return context
+        name = self._door.keys.resolve(given) if isinstance(given, str) else None
+        return replace(context, write_key=name or self._door.stranger())
+
+    def _with_envelope(self, context: Context, fields: Mapping[str, object]) -> Context:
+        for unknown in sorted(fields.keys() - {"write_key", "sent_at"}):
+            raise InvalidEvent(unknown, "is no field of a batch")
+        if fields.get("sent_at") is None:
+            return context
+        try:
+            return replace(context, sent_at=parse_time(fields["sent_at"]))
+        except ValueError as error:
+            raise InvalidEvent("sent_at", str(error)) from error
+
+
+class Answers:
+    """Whether events are taken, and what is answered when they are not."""
+
+    def __init__(self, publisher: Publisher, metrics: CollectorMetrics) -> None:
+        self._publisher, self._metrics = publisher, metrics
 
     def readyz(self) -> Response:
         """By Kafka, or by the spool while Kafka is away; not at all while neither can or this worker is to end."""
@@ -169,137 +183,6 @@ class Door:
         response = _error(503, "events can't be stored now; send them again")
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
-
-    def context(self, file: str | None = None) -> Context:
-        """What is known before the body is read; the write key is "" while only the body can hold it."""
-        asked = current()
-        given = (
-            asked.environ.get("HTTP_X_WRITE_KEY")
-            or asked.query.get("write_key")
-            or asked.query.get("writeKey")
-            or _basic_user(asked)
-        )
-        write_key = self.keys.resolve(given) or self.stranger() if given else ""
-        run = asked.query.get("run") or file or None
-        if run and len(run) > MAX_ID:  # each of its events has it
-            raise InvalidEvent("source" if run == file else "run", f"has more than {MAX_ID} characters")
-        context = Context(
-            write_key=write_key,
-            received_at=self._now(),
-            protocol=asked.protocol,
-            run=run,
-            ip=asked.remote_addr,
-            user_agent=asked.environ.get("HTTP_USER_AGENT"),
-            anonymize_ip=self.settings.collector.anonymize_ip,
-        )
-        return self._gate.request(context, asked.headers)
-
-    def stranger(self) -> str:
-        """The name of an unknown key where settings say to keep its events aside; else raises Unauthorized."""
-        if self.settings.collector.unknown_write_key == "refuse":
-            raise Unauthorized
-        return UNKNOWN_KEY
-
-    def admit(self, context: Context, messages: int) -> None:
-        """Raises Forbidden, InvalidEvent for too large a batch, or TooMany: before anything is read of the messages."""
-        asked = current()
-        origin, asked.key = asked.environ.get("HTTP_ORIGIN"), context.write_key
-        if not self.keys.allows(context.write_key, origin, self.everywhere):
-            raise Forbidden(context.write_key, str(origin))
-        check_size(messages, self.settings.collector.max_events)
-        if seconds := self._rates.admit(context.write_key, context.ip, messages, self._now() / 1000):
-            self._metrics.count(context.protocol, context.write_key, {"limited": messages})
-            raise TooMany(seconds)
-
-    def reading(self, context: Context) -> Reading:
-        """With what this request's messages are read. Only a browser, and no replay, is given a visitor's cookie."""
-        asked = current()
-        is_browser = asked.method == "GET" or not asked.environ.keys().isdisjoint(_OF_BROWSERS)
-        if asked.browser is None and is_browser and not context.run:
-            rules = self.settings.collector.cookie
-            asked.browser = Browser(rules, asked.cookies, context.received_at, anonymous=context.anonymous)
-        return Reading(context, self.settings.kafka.topic, self._gate, asked.browser)
-
-    def _with_key(self, context: Context, given: object) -> Context:
-        if context.write_key:
-            return context
-        name = self.keys.resolve(given) if isinstance(given, str) else None
-        return replace(context, write_key=name or self.stranger())
-
-    def _with_envelope(self, context: Context, fields: Mapping[str, object]) -> Context:
-        for unknown in sorted(fields.keys() - {"write_key", "sent_at"}):
-            raise InvalidEvent(unknown, "is no field of a batch")
-        if fields.get("sent_at") is None:
-            return context
-        try:
-            return replace(context, sent_at=native.parse_time(fields["sent_at"]))
-        except ValueError as error:
-            raise InvalidEvent("sent_at", str(error)) from error
-
-    def publish(self, result: Intake, context: Context, is_line: bool) -> None:
-        """Events and rejects in one go, both durable before the answer."""
-        topic = self.settings.kafka.rejected_topic
-        scrub = self._gate.privacy.scrubber(context)
-        refused = [
-            value
-            for reject in result.rejects
-            for value in rejected.encode(
-                reject,
-                write_key=context.write_key,
-                protocol=context.protocol,
-                run=context.run,
-                received_at=context.received_at,
-                is_line=is_line,
-                sent_at=context.sent_at,
-                scrub=scrub,
-            )
-        ]
-        quarantined = sum(reject.count for reject in result.rejects if reject.quarantined)
-        counts = {
-            "accepted": len(result.records),
-            "filtered": result.filtered.total(),
-            "rejected": sum(reject.count for reject in result.rejects) - quarantined,
-            "quarantined": quarantined,
-        }
-        records = [*result.records, *(Record(topic, None, value) for value in refused)]
-        try:
-            if records:
-                began = time.perf_counter()
-                self._metrics.durable(self._publisher.publish(records), time.perf_counter() - began)
-        except PublishError:
-            counts = {"unavailable": sum(counts.values())}
-            raise
-        finally:
-            self._metrics.count(context.protocol, context.write_key, counts, result.counts)
-
-    def data(self) -> bytes:
-        """The body as it came. Raises BodyTooLarge."""
-        asked, limit = current(), self.settings.collector.max_body_bytes
-        try:
-            return asked.read(limit)
-        except RequestEntityTooLarge as error:
-            self._metrics.count(asked.protocol, asked.key, {"malformed": 1})
-            raise BodyTooLarge(limit) from error
-
-    def data_prefix(self, limit: int) -> bytes:
-        """The same, cut a byte after the limit; the rest is read and forgotten, so that the client can end."""
-        raw: bytes = request.stream.read(limit + 1)
-        for _ in range(MAX_DRAINED_CHUNKS):
-            if not request.stream.read(DRAIN_BYTES):
-                break
-        return raw
-
-    def keep_malformed(self, error: InvalidEvent, raw: bytes, context: Context) -> None:
-        """A body that is no message at all is kept too, but only of who is known: strangers can't fill the topic."""
-        self._metrics.count(context.protocol, context.write_key, {"malformed": 1})
-        if context.write_key and not isinstance(error, BodyTooLarge):
-            reject = rejected.of_text(0, error.field, error.reason, raw.decode(errors="backslashreplace"))
-            self.publish(Intake(rejects=[reject]), context, is_line=False)
-
-
-def _basic_user(asked: LeanRequest) -> str | None:
-    auth = asked.authorization if "HTTP_AUTHORIZATION" in asked.environ else None
-    return auth.username if auth is not None and auth.type == "basic" else None
 
 
 @lru_cache(maxsize=256)

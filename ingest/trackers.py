@@ -17,13 +17,14 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from msgspec import structs
 
 from ingest import body, foreign
 from ingest.body import Message
+from ingest.door import Door
 from ingest.errors import InvalidEvent
 from ingest.foreign import Protocol
 from ingest.identity import UNKNOWN_KEY
@@ -32,9 +33,6 @@ from ingest.lean import current
 from ingest.protocols import Context, values
 from ingest.protocols.segment import KINDS
 from ingest.rejected import Reject
-
-if TYPE_CHECKING:
-    from ingest.collector import Door
 
 TP2 = "/com.snowplowanalytics.snowplow/tp2"
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # 1 x 1, transparent

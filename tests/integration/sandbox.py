@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -153,6 +154,11 @@ class RunningCollector:
     address: str
     process: subprocess.Popen[bytes]
     log_file: Path
+    verify: bool | str = True
+
+    def workers(self) -> set[int]:
+        """Their pids."""
+        return {process.pid for process in self.processes()[1:]}
 
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
@@ -165,22 +171,31 @@ class RunningCollector:
     def healthy(self) -> bool:
         assert self.process.poll() is None, self.log()
         try:
-            return requests.get(f"{self.address}/readyz", timeout=1).ok
-        except requests.ConnectionError:
+            return requests.get(f"{self.address}/readyz", timeout=1, verify=self.verify).ok
+        except requests.RequestException:
             return False
 
 
 @contextmanager
-def running_collector(settings: Settings) -> Iterator[RunningCollector]:
-    """Stops it at the end; a traceback in its log fails the test."""
+def running_collector(settings: Settings, stdin: socket.socket | None = None) -> Iterator[RunningCollector]:
+    """Stops it at the end; a traceback in its log fails the test. `stdin`: a listening socket that it is to take."""
     command = [sys.executable, "-c", "from infra.cli import main; main()", "collector"]
     log = settings.home / "collector.log"
     environment = os.environ | settings.to_env()
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stdout=out, stderr=out)
-    running = RunningCollector(settings.collector.address, process, log)
+        process = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+    running = RunningCollector(settings.collector.address, process, log, settings.collector.verify)
     try:
         eventually(running.healthy)
+        eventually(lambda: running.log().count("Started worker") == settings.collector.workers)
         yield running
     finally:
         process.terminate()

@@ -14,9 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
-import psutil
 import pytest
 import requests
 import trustme
@@ -24,7 +22,7 @@ import trustme
 from infra.settings import Settings
 from ingest.tail import tail
 from tests.conftest import free_ports
-from tests.integration.sandbox import eventually, own_topics
+from tests.integration.sandbox import RunningCollector, eventually, own_topics, running_collector
 
 CLIENTS = 8
 EVENT = {"event_type": "page_view", "occurred_at": 1_795_260_000_000, "anonymous_id": "ann"}
@@ -38,37 +36,6 @@ def own(cluster_settings: Settings, tmp_path: Path) -> Settings:
     return corner.model_copy(update={"home": tmp_path / "home", "collector": collector})
 
 
-@contextmanager
-def running(settings: Settings, log: Path, stdin: socket.socket | None = None) -> Iterator[psutil.Popen]:
-    """`clickstream collector`, once all its workers are ready."""
-    started = log.read_text().count("Started worker") if log.exists() else 0
-    with log.open("ab") as output:
-        process = start(settings, output, stdin)
-        try:
-            eventually(lambda: process.poll() is not None or ready(settings))
-            eventually(lambda: log.read_text().count("Started worker") == started + 2)
-            assert process.poll() is None, log.read_text()
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(30)
-    assert "Traceback" not in log.read_text(), log.read_text()
-
-
-def start(settings: Settings, output: IO[bytes], stdin: socket.socket | None = None) -> psutil.Popen:
-    command = [Path(sys.executable).with_name("clickstream"), "collector"]
-    environment = {**os.environ, **settings.to_env()}
-    return psutil.Popen(command, env=environment, stdin=stdin or subprocess.DEVNULL, stdout=output, stderr=output)
-
-
-def ready(settings: Settings) -> bool:
-    try:
-        return get(settings, "/readyz").ok
-    except requests.RequestException:
-        return False
-
-
 def get(settings: Settings, path: str) -> requests.Response:
     return requests.get(f"{settings.collector.address}{path}", timeout=5, verify=settings.collector.verify)
 
@@ -76,10 +43,6 @@ def get(settings: Settings, path: str) -> requests.Response:
 def post(settings: Settings, key: str = "demo") -> requests.Response:
     address, verify = settings.collector.address, settings.collector.verify
     return requests.post(f"{address}/collect", json=EVENT, headers={"X-Write-Key": key}, timeout=10, verify=verify)
-
-
-def workers(process: psutil.Popen) -> set[int]:
-    return {child.pid for child in process.children()}
 
 
 @contextmanager
@@ -112,14 +75,14 @@ def stored(settings: Settings) -> int:
     return sum(1 for _ in tail(settings, settings.kafka.topic, from_beginning=True, follow=False))
 
 
-def replaced(process: psutil.Popen, before: set[int]) -> bool:
-    now = workers(process)
+def replaced(collector: RunningCollector, before: set[int]) -> bool:
+    now = collector.workers()
     return len(now) == len(before) and not now & before
 
 
-def test_whichever_worker_is_scraped_tells_the_numbers_of_all(own: Settings, tmp_path: Path) -> None:
-    with running(own, tmp_path / "log") as process:
-        assert len(workers(process)) == 2
+def test_whichever_worker_is_scraped_tells_the_numbers_of_all(own: Settings) -> None:
+    with running_collector(own) as collector:
+        assert len(collector.workers()) == 2
         for _ in range(40):  # a connection each, so that both take some
             assert post(own).ok
 
@@ -128,10 +91,10 @@ def test_whichever_worker_is_scraped_tells_the_numbers_of_all(own: Settings, tmp
             return {line for text in texts for line in text.splitlines() if line.startswith(ACCEPTED)}
 
         assert accepted() == {f"{ACCEPTED} 40.0"}
-        victim = min(workers(process))
+        victim = min(collector.workers())
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: len(workers(process)) == 2 and victim not in workers(process))
-        eventually(lambda: ready(own))
+        eventually(lambda: len(collector.workers()) == 2 and victim not in collector.workers())
+        eventually(lambda: get(own, "/readyz").ok)
         assert post(own).ok
         assert accepted() == {f"{ACCEPTED} 41.0"}
         assert "clickstream_collector_kafka_up 1.0" in get(own, "/metrics").text
@@ -141,58 +104,58 @@ def test_whichever_worker_is_scraped_tells_the_numbers_of_all(own: Settings, tmp
 ACCEPTED = 'clickstream_collector_events_total{key="demo",outcome="accepted",protocol="native"}'
 
 
-def test_a_reload_under_load_replaces_all_workers_and_no_request_notices(own: Settings, tmp_path: Path) -> None:
-    with running(own, tmp_path / "log") as process, load(own) as answers:
-        before = workers(process)
+def test_a_reload_under_load_replaces_all_workers_and_no_request_notices(own: Settings) -> None:
+    with running_collector(own) as collector, load(own) as answers:
+        before = collector.workers()
         eventually(lambda: answers["accepted"] > 200)
-        process.send_signal(signal.SIGHUP)
-        eventually(lambda: replaced(process, before))
+        collector.process.send_signal(signal.SIGHUP)
+        eventually(lambda: replaced(collector, before))
         so_far = answers["accepted"]
         eventually(lambda: answers["accepted"] > so_far + 200)
     assert set(answers) == {"accepted"}, answers
     assert stored(own) == answers["accepted"]
 
 
-def test_a_reload_with_settings_that_are_wrong_leaves_the_workers_at_work(own: Settings, tmp_path: Path) -> None:
+def test_a_reload_with_settings_that_are_wrong_leaves_the_workers_at_work(own: Settings) -> None:
     own.home.mkdir()
-    with running(own, tmp_path / "log") as process:
-        before = workers(process)
+    with running_collector(own) as collector:
+        before = collector.workers()
         (own.home / "clickstream.toml").write_text("[collector]\nmax_events = 0\n")
-        process.send_signal(signal.SIGHUP)
-        eventually(lambda: (tmp_path / "log").read_text().count("worker_not_replaced") == 2)
-        assert workers(process) == before
+        collector.process.send_signal(signal.SIGHUP)
+        eventually(lambda: collector.log().count("worker_not_replaced") == 2)
+        assert collector.workers() == before
         assert post(own).ok
-        text = (tmp_path / "log").read_text()
+        text = collector.log()
         assert "collector.max_events" in text
-        (tmp_path / "log").write_text("")  # the traceback was to be expected
+        collector.log_file.write_text("")  # the traceback was to be expected
 
 
-def test_a_server_that_takes_over_the_socket_of_another_refuses_nothing(own: Settings, tmp_path: Path) -> None:
+def test_a_server_that_takes_over_the_socket_of_another_refuses_nothing(own: Settings) -> None:
     with (
         socket.create_server(("127.0.0.1", own.collector.port), backlog=128) as listening,  # as systemd holds it
         ExitStack() as servers,
     ):
-        first = servers.enter_context(running(own, tmp_path / "log", listening))
+        first = servers.enter_context(running_collector(own, listening))
         with load(own) as answers:
             eventually(lambda: answers["accepted"] > 200)
-            first.terminate()
-            first.wait(30)
-            servers.enter_context(running(own, tmp_path / "log", listening))
+            first.process.terminate()
+            first.process.wait(30)
+            servers.enter_context(running_collector(own, listening))
             so_far = answers["accepted"]
             eventually(lambda: answers["accepted"] > so_far + 200)
     assert set(answers) == {"accepted"}, answers
     assert stored(own) == answers["accepted"]
 
 
-def test_it_says_that_it_is_not_ready_before_it_ends(own: Settings, tmp_path: Path) -> None:
+def test_it_says_that_it_is_not_ready_before_it_ends(own: Settings) -> None:
     slow = own.collector.model_copy(update={"drain_seconds": 3.0})
     settings = own.model_copy(update={"collector": slow})
-    with running(settings, tmp_path / "log") as process:
-        process.terminate()
+    with running_collector(settings) as collector:
+        collector.process.terminate()
         eventually(lambda: get(settings, "/readyz").json()["draining"])
         answer = post(settings)
         assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
-        assert process.wait(30) == 0
+        assert collector.process.wait(30) == 0
 
 
 def test_certificates_and_keys_of_settings_are_renewed_by_a_reload(own: Settings, tmp_path: Path) -> None:
@@ -213,15 +176,15 @@ def test_certificates_and_keys_of_settings_are_renewed_by_a_reload(own: Settings
         own.model_dump(exclude_unset=True) | {"collector": {"port": own.collector.port, "tls": tls}}
     )
     assert settings.collector.address.startswith("https:")
-    with running(settings, tmp_path / "log") as process:
+    with running_collector(settings) as collector:
         assert (post(settings, "first").status_code, post(settings, "second").status_code) == (200, 401)
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(f"{settings.collector.address}/healthz", timeout=5)
-        before, shown = workers(process), certificate(settings)
+        before, shown = collector.workers(), certificate(settings)
         issue()
         keys.write_text('[collector.write_keys]\nnew = "second"\n')
-        process.send_signal(signal.SIGHUP)
-        eventually(lambda: replaced(process, before))
+        collector.process.send_signal(signal.SIGHUP)
+        eventually(lambda: replaced(collector, before))
         assert (post(settings, "first").status_code, post(settings, "second").status_code) == (401, 200)
         assert certificate(settings) != shown
 
@@ -230,9 +193,10 @@ def certificate(settings: Settings) -> str:
     return ssl.get_server_certificate(("127.0.0.1", settings.collector.port))
 
 
-def test_a_port_that_is_taken_is_named(own: Settings, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", own.collector.port)), (tmp_path / "log").open("wb") as log:
-        process = start(own, log)
-        assert process.wait(30) == 2
-    last = (tmp_path / "log").read_text().strip().splitlines()[-1]
-    assert "CLICKSTREAM_COLLECTOR__PORT" in last and str(own.collector.port) in last
+def test_a_port_that_is_taken_is_named(own: Settings) -> None:
+    command = [Path(sys.executable).with_name("clickstream"), "collector"]
+    environment = {**os.environ, **own.to_env()}
+    with socket.create_server(("127.0.0.1", own.collector.port)):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2 and "CLICKSTREAM_COLLECTOR__PORT" in last and str(own.collector.port) in last
