@@ -14,6 +14,7 @@ from infra.policy import Cookie, Origin, Privacy, Rates, Section, TrackingPlan, 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+Mode = Annotated[str, Field(pattern=r"^[0-7]{3,4}$")]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
@@ -49,7 +50,11 @@ class Kafka(Section):
 
 
 class Hdfs(Section):
-    """The file system. `url` is that of an existing one (`hdfs://nameservice1`); `conf_dir` its HADOOP_CONF_DIR."""
+    """The file system. `url` is that of an existing one (`hdfs://nameservice1`); `conf_dir` its HADOOP_CONF_DIR.
+
+    `replication`, `block_bytes` and the modes (octal) are those of the sink's files; `storage_policy` and
+    `erasure_coding` are given to its folders by the NameNode's web server, which is at `http_url`.
+    """
 
     url: str = ""
     conf_dir: OptionalPath = None
@@ -61,6 +66,12 @@ class Hdfs(Section):
     datanode_ipc_port: Port = 9867
     heap: str = "384m"
     replication: Annotated[int, Field(ge=1)] = 1
+    block_bytes: Annotated[int, Field(ge=1024**2, multiple_of=512)] = 128 * 1024**2
+    file_mode: Mode = "644"
+    folder_mode: Mode = "755"
+    storage_policy: Annotated[str, Field(pattern=r"^[A-Z_]*$")] = ""
+    erasure_coding: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]*$")] = ""
+    http_url: str = ""
     root: Annotated[str, Field(pattern=r"^/[^:]*[^/:]$")] = "/clickstream"
 
     @property
@@ -70,6 +81,11 @@ class Hdfs(Section):
     @property
     def address(self) -> str:
         return self.url or f"hdfs://{self.host}:{self.port}"
+
+    @property
+    def http_address(self) -> str:
+        """Of the NameNode's web server; empty for an existing one whose setting is missing."""
+        return (self.http_url or ("" if self.url else f"http://{self.host}:{self.http_port}")).rstrip("/")
 
 
 class Spark(Section):
@@ -178,9 +194,15 @@ class Collector(Section):
 
 
 class Sink(Section):
-    """When a file is closed and how much memory its owner may use."""
+    """What is landed, when a file is closed and how much memory its owner may use.
+
+    `topics`: more of them than the events and what was rejected, landed as they are. `instance`: this member's name in
+    the group, so that a restart within the session's time moves no partition; each process needs its own.
+    """
 
     group: Name = "clickstream-sink"
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    topics: tuple[Name, ...] = ()
     metrics_port: Port = 8002
     codec: Literal["zstandard", "deflate", "null"] = "zstandard"
     max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024

@@ -7,13 +7,16 @@ answers.
 
 from __future__ import annotations
 
+import getpass
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import requests
 
 from infra.settings import Settings
 from storage.errors import StorageError, Unreachable
@@ -91,16 +94,24 @@ class Hdfs:
         """Writes a new file and closes it; returns its size in bytes. FileExistsError when the name is taken.
 
         FileNotFoundError when its folder is gone and `create_parents` is False, which is how an owner learns that it is
-        one no more. The file can be seen under its name while it grows: final names are given by `rename`.
+        one no more. The file can be seen under its name while it grows: final names are given by `rename`. When this
+        returns its bytes are on the disks of the DataNodes, unless it is erasure-coded: then in their memory.
         """
         from hdfs_native import WriteOptions
 
-        size = 0
-        with self._errors(path):
-            options = WriteOptions(overwrite=False, create_parent=create_parents)
-            with self._client.create(path, options) as file:
-                for chunk in chunks:
-                    size += file.write(bytes(chunk))  # anything but bytes is some ten times slower
+        settings, size = self.settings, 0
+        options = WriteOptions(
+            block_size=settings.block_bytes,
+            replication=settings.replication,
+            permission=int(settings.file_mode, 8),
+            overwrite=False,
+            create_parent=create_parents,
+        )
+        with self._errors(path), self._client.create(path, options) as file:
+            for chunk in chunks:
+                size += file.write(bytes(chunk))  # anything but bytes is some ten times slower
+            if size and not settings.erasure_coding:
+                file.hsync()
         return size
 
     def rename(self, source: str, target: str, overwrite: bool = False) -> None:
@@ -111,7 +122,7 @@ class Hdfs:
     def mkdirs(self, path: str) -> None:
         """Makes the folder and its parents; says nothing when they are there: no way to take ownership."""
         with self._errors(path):
-            self._client.mkdirs(path, create_parent=True)
+            self._client.mkdirs(path, int(self.settings.folder_mode, 8), create_parent=True)
 
     def delete(self, path: str, recursive: bool = False) -> bool:
         """False when there was nothing."""
@@ -129,6 +140,30 @@ class Hdfs:
             with suppress(OSError, StorageError):
                 self.delete(temporary)
             raise
+
+    def set_policies(self, path: str) -> None:
+        """Gives a folder the storage policy and the erasure coding of the settings, which new files below it have."""
+        settings = self.settings
+        wanted = {
+            "SETSTORAGEPOLICY": {"storagepolicy": settings.storage_policy},
+            "SETECPOLICY": {"ecpolicy": settings.erasure_coding},
+        }
+        for operation, parameters in wanted.items():
+            if any(parameters.values()):
+                self._web(operation, path, parameters)
+
+    def _web(self, operation: str, path: str, parameters: Mapping[str, str]) -> None:
+        """What only the NameNode's web server (WebHDFS) can do for who has no JVM."""
+        address = self.settings.http_address
+        if not address:
+            raise StorageError(path, "CLICKSTREAM_HDFS__HTTP_URL is missing: its policies are set there")
+        query = {"op": operation, "user.name": getpass.getuser(), **parameters}
+        try:
+            answer = requests.put(f"{address}/webhdfs/v1{path}", params=query, timeout=30)
+        except requests.RequestException as error:
+            raise Unreachable(path, address, repr(error)) from error
+        if not answer.ok:
+            raise StorageError(path, f"{operation} {parameters}: {answer.text[:300]}")
 
     def arrow_filesystem(self) -> Any:
         """The same client as fsspec file system, which pyarrow's readers take as `filesystem`."""

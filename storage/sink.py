@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from infra.settings import Settings
-from storage import batches
+from storage import batches, incarnation
 from storage.containers import Reason
 from storage.epochs import Epoch, claim, position
 from storage.errors import Fenced, LogError
@@ -40,6 +40,9 @@ class Rejoin(Exception):  # noqa: N818 - not an error: a way to begin anew
 
 def run(settings: Settings, fs: Hdfs, metrics: SinkMetrics, stop: threading.Event) -> None:
     """Lands records until `stop` is set, then publishes what is open and leaves the group."""
+    for tree in ("raw", "quarantine", "epochs"):  # a file's blocks lie as the folder says in which it was created
+        fs.mkdirs(f"{settings.hdfs.root}/{tree}")
+        fs.set_policies(f"{settings.hdfs.root}/{tree}")
     while not stop.is_set():
         session = Session(settings, fs, metrics)
         try:
@@ -62,7 +65,9 @@ class Session:
     def __init__(self, settings: Settings, fs: Hdfs, metrics: SinkMetrics) -> None:
         self._settings, self._fs, self._metrics = settings, fs, metrics
         kafka = settings.kafka
-        self._layouts = {t: Layout(settings.hdfs.root, t) for t in (kafka.topic, kafka.rejected_topic)}
+        topics = (kafka.topic, kafka.rejected_topic, *settings.sink.topics)
+        self._layouts = {topic: Layout(settings.hdfs.root, topic) for topic in topics}
+        self._checked: set[str] = set()
         self._limits = Limits.of(settings.sink)
         self._registry = Registry()
         self._schemas = SchemaTopic(settings, self._registry)
@@ -270,6 +275,9 @@ class Session:
 
     def _assigned(self, partitions: list[Partition]) -> None:
         """Claims, finds the positions, and reads from there."""
+        for topic in {topic for topic, _ in partitions} - self._checked:
+            incarnation.check(self._fs, self._layouts[topic], self._source.topic_id(topic))
+            self._checked.add(topic)
         # Side by side on HDFS; but Kafka is asked from this thread alone, since inside a listener the client is locked.
         claimed = list(self._pool.map(self._claim, partitions))
         for partition, (epoch, start) in zip(partitions, claimed, strict=True):

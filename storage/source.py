@@ -63,6 +63,7 @@ def config(settings: Settings, group: str) -> dict[str, Any]:
         # A member killed with -9 holds its partitions until its session ends.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
+        "topic.metadata.refresh.interval.ms": 10_000,  # a topic may grow
         "partition.assignment.strategy": "cooperative-sticky",
         "logger": _Log(),
         **settings.kafka.properties,
@@ -75,7 +76,9 @@ class Source:
     def __init__(
         self, settings: Settings, topics: list[str], assigned: Listener, revoked: Listener, lost: Listener
     ) -> None:
-        self._consumer = Consumer(config(settings, settings.sink.group))
+        self._settings = settings
+        member = {"group.instance.id": settings.sink.instance} if settings.sink.instance else {}
+        self._consumer = Consumer(config(settings, settings.sink.group) | member)
 
         def listener(listen: Listener) -> Callable[[Consumer, list[TopicPartition]], None]:
             return lambda _, partitions: listen([(tp.topic, tp.partition) for tp in partitions])
@@ -123,6 +126,18 @@ class Source:
     def watermarks(self, partition: Partition) -> tuple[int, int]:
         """The first offset that Kafka still has, and the one after its last. Raises LogError when it doesn't say."""
         return _watermarks(self._consumer, TopicPartition(*partition))
+
+    def topic_id(self, topic: str) -> str:
+        """Kafka's id of the topic, which another of the same name would not have. Raises LogError."""
+        from confluent_kafka import TopicCollection
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": self._settings.kafka.address, **self._settings.kafka.properties})
+        try:
+            described = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT)[topic].result()
+        except KafkaException as error:
+            raise LogError(f"Kafka does not say which topic {topic} is: {error}") from error
+        return str(described.topic_id)
 
     def high(self, partition: Partition) -> int:
         """The offset after the last, as of the last fetch; -1001 before there was one."""
