@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from infra.settings import Settings
-from ingest import body, cors, intake, rejected, trackers
+from ingest import body, cors, hints, intake, rejected, trackers
 from ingest.errors import BodyTooLarge, Forbidden, InvalidEvent, PublishError, TooMany, Unauthorized
 from ingest.gate import Gate
 from ingest.identity import UNKNOWN_KEY, Browser, KeyRing
@@ -168,6 +168,7 @@ class Door:
             run=asked.query.get("run") or file or None,
             ip=asked.remote_addr,
             user_agent=asked.environ.get("HTTP_USER_AGENT"),
+            hints=hints.of_request(asked.environ),
             anonymize_ip=self.settings.collector.anonymize_ip,
         )
         return self._gate.request(context, asked.headers)
