@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -127,13 +126,3 @@ def running_sink(settings: Settings) -> Iterator[RunningSink]:
         sink.stop()
     if sink.failure:
         raise sink.failure
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0, sink: RunningSink | None = None) -> None:
-    """Waits until it holds; fails when it does not in time, or at once when the sink has failed."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if sink is not None and sink.failure:
-            raise sink.failure
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)

@@ -25,9 +25,10 @@ import requests
 from infra.policy import WriteKey
 from infra.settings import Settings
 from ingest.tail import tail
+from tests.browser import chromium
 from tests.conftest import free_ports
-from tests.e2e.conftest import CHROMIUM, FLAGS
-from tests.integration.sandbox import eventually, own_topics
+from tests.integration.sandbox import own_topics
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -150,14 +151,8 @@ def collector(own: Settings) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser: {CHROMIUM} is absent (apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("client", ["segment", "rudder", "posthog", "snowplow", "snowplow_get"])
