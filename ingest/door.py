@@ -9,7 +9,7 @@ from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from infra.settings import Settings
-from ingest import cors, rejected
+from ingest import cors, hints, rejected
 from ingest.errors import BodyTooLarge, Forbidden, InvalidEvent, PublishError, TooMany, Unauthorized
 from ingest.gate import Gate
 from ingest.identity import MAX_ID, UNKNOWN_KEY, Browser, KeyRing
@@ -61,6 +61,7 @@ class Door:
             run=run,
             ip=asked.remote_addr,
             user_agent=asked.environ.get("HTTP_USER_AGENT"),
+            hints=hints.of_request(asked.environ),
             anonymize_ip=self.settings.collector.anonymize_ip,
         )
         return self._gate.request(context, asked.headers)

@@ -12,15 +12,36 @@ from crawlerdetect import CrawlerDetect
 from ua_parser import parse as parse_user_agent
 
 from ingest.events import Device
+from ingest.hints import Hints
 
 _CLICK_IDS = frozenset(
     ("gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id")
 )  # fmt: skip
 _MOBILE_OS = ("Android", "iOS", "Windows Phone", "Windows Mobile", "BlackBerry OS", "Firefox OS", "Symbian")
-_DESKTOP_OS = (
-    "Windows", "Mac OS X", "Linux", "Ubuntu", "Debian", "Fedora", "Red Hat", "CentOS", "Gentoo", "Mint",
-    "SUSE", "Arch", "FreeBSD", "OpenBSD", "NetBSD", "Solaris", "Chrome OS",
+_UNIX = (
+    "Linux", "Ubuntu", "Debian", "Fedora", "Red Hat", "CentOS", "Gentoo", "Mint", "SUSE", "Arch", "FreeBSD",
+    "OpenBSD", "NetBSD", "Solaris",
 )  # fmt: skip
+_WINDOWS_11 = "Windows 11"  # all agents say 10
+_DESKTOP_OS = ("Windows", _WINDOWS_11, "Mac OS X", *_UNIX, "Chrome OS")
+
+# Client hints' names -> ua-parser's families.
+_PLATFORMS = {"macOS": "Mac OS X", "Chromium OS": "Chrome OS"} | {
+    name: name for name in ("Windows", "Linux", "Android", "iOS", "Chrome OS")
+}
+_ENGINES = {"Google Chrome": "Chrome", "Android WebView": "Chrome Mobile WebView", "Chromium": "Chromium"}
+_BRANDS = {
+    "Microsoft Edge": "Edge",
+    "Microsoft Edge WebView2": "Edge",
+    "Opera GX": "Opera",
+    "YaBrowser": "Yandex Browser",
+}
+_WITH_MOBILE = ("Chrome", "Edge", "Opera")  # these are other families there
+_FORMS = {"Desktop": "desktop", "Mobile": "mobile", "Tablet": "tablet"}
+_BRAND = re.compile(r"[A-Za-z][A-Za-z0-9 .&+'-]{0,47}")
+_NO_BRAND = re.compile(r"[^A-Za-z]+")  # taken away from "Not(A:Brand", which is spelled otherwise each month
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+_FROZEN_MODEL = "; K)"  # instead of an Android device's own
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _crawlers = CrawlerDetect()
 
@@ -28,38 +49,75 @@ _crawlers = CrawlerDetect()
 _MAX_PARAMETERS = 200
 _MAX_CACHED = 512  # characters of a URL
 _MAX_AGENT = 1024
-_NO_DEVICE = Device()
+_NO_DEVICE, _NO_HINTS = Device(), Hints()
 _NO_CAMPAIGN: Mapping[str, str] = {}
 
 
-def device(user_agent: str | None) -> Device:
-    """What a User-Agent header says; a bot is ua-parser's Spider or a name that crawlerdetect knows."""
-    return _device(user_agent[:_MAX_AGENT]) if user_agent else _NO_DEVICE
+def device(user_agent: str | None, hints: Hints | None = None) -> Device:
+    """What a User-Agent header says, and client hints say better.
+
+    A bot is ua-parser's Spider or a name that crawlerdetect knows.
+    """
+    return _device((user_agent or "")[:_MAX_AGENT], hints) if user_agent or hints else _NO_DEVICE
 
 
 @lru_cache(maxsize=8192)  # parsing takes a millisecond, and traffic repeats few agents
-def _device(user_agent: str) -> Device:
-    if user_agent == "-":
+def _device(user_agent: str, hints: Hints | None) -> Device:
+    if user_agent == "-" and hints is None:
         return _NO_DEVICE
+    hints = hints or _NO_HINTS
+    if hints.model and _MODEL.fullmatch(hints.model):
+        user_agent = user_agent.replace(_FROZEN_MODEL, f"; {hints.model})", 1)
     agent = parse_user_agent(user_agent)
     family = agent.device.family if agent.device else ""
-    os = agent.os.family if agent.os else None
-    is_bot = family == "Spider" or _crawlers.is_crawler(user_agent)
+    os = _os(agent.os.family if agent.os else None, hints)
+    is_bot = family == "Spider" or "HeadlessChrome" in hints.brands or _crawlers.is_crawler(user_agent)
     return Device(
-        browser=agent.user_agent.family if agent.user_agent else None,
+        browser=_browser(agent.user_agent.family if agent.user_agent else None, user_agent, hints),
         os=os,
-        type="bot" if is_bot else _device_type(family, os or "", user_agent),
+        type="bot" if is_bot else _device_type(family, os or "", user_agent, hints),
         is_bot=is_bot,
     )
 
 
-def _device_type(family: str, os: str, user_agent: str) -> str:
+def _browser(family: str | None, user_agent: str, hints: Hints) -> str | None:
+    """The brand, under ua-parser's name; a brand that many browsers share only where the agent names none of them."""
+    own = [brand for brand in hints.brands if _is_brand(brand) and brand not in _ENGINES]
+    shared = [brand for brand in _ENGINES if brand in hints.brands]
+    if own:
+        name = _BRANDS.get(own[0], own[0])
+    elif shared and not (family and "Chrome/" in user_agent):
+        name = _ENGINES[shared[0]]
+    else:
+        return family
+    if family and family.startswith(name):
+        return family  # Edge Mobile, Opera Mini
+    return f"{name} Mobile" if hints.mobile and name in _WITH_MOBILE else name
+
+
+def _is_brand(text: str) -> bool:
+    """Browsers add one that is none, so that nobody relies on the list."""
+    return bool(_BRAND.fullmatch(text)) and _NO_BRAND.sub("", text).lower() != "notabrand"
+
+
+def _os(family: str | None, hints: Hints) -> str | None:
+    name = _PLATFORMS.get(hints.platform or "")
+    if name == "Windows":
+        major = (hints.platform_version or "").partition(".")[0]
+        return _WINDOWS_11 if major.isdecimal() and int(major) >= 13 else name
+    return family if name is None or (name == "Linux" and family in _UNIX) else name
+
+
+def _device_type(family: str, os: str, user_agent: str, hints: Hints) -> str:
     """Tablets name themselves, or are Android without "Mobile", as Google asks of their makers."""
+    if hints.form_factors:
+        return next((_FORMS[form] for form in hints.form_factors if form in _FORMS), "other")
     if family == "iPad" or "Tablet" in user_agent or "Kindle" in family:
         return "tablet"
-    if os == "Android" and "Mobile" not in user_agent:
+    is_mobile = "Mobile" in user_agent if hints.mobile is None else hints.mobile
+    if os == "Android" and not is_mobile:
         return "tablet"
-    if os in _MOBILE_OS or "Phone" in family or "Smartphone" in family:
+    if hints.mobile or os in _MOBILE_OS or "Phone" in family or "Smartphone" in family:
         return "mobile"
     return "desktop" if os in _DESKTOP_OS else "other"
 

@@ -21,7 +21,7 @@ from ingest.rejected import REDACTED
 RUN = "reinject"  # of events that were live
 
 _NAMESPACE = uuid.UUID("0d1f6a52-7f0e-5b8e-9a53-1f3f4c7f5a20")  # fixed for ever, as the derived ids follow from it
-_NO_LONGER_KNOWN = {"ip", "$ip", "ip_address", "ua", "user_agent", "useragent", "$raw_user_agent"}
+_NO_LONGER_KNOWN = {"ip", "$ip", "ip_address", "ua", "user_agent", "useragent", "$raw_user_agent", "user_agent_data"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Rates:
         self._is_on = bool(any(self._by_key.values()) or each or self._by_ip)
         self._counters = counters or (_counters(rates.url) if self._is_on else LocalCounters())
         self._lock = threading.Lock()
-        self._paused_until = -math.inf
+        self._paused_at = -math.inf
 
     def admit(self, key: str, ip: str | None, events: int, now: float) -> int | None:
         """None when the events may come in, and counts them; else the seconds after which they may. Never raises.
@@ -69,18 +69,22 @@ class Rates:
         A request with more events than a window takes as a whole fills the window, or it could never come in. The
         store of the counts is no reason to lose events: while it is away, all come in.
         """
-        if not self._is_on or now < self._paused_until:
+        if not self._is_on:
             return None
         wanted = [(limit, f"key/{key}") for limit in self._by_key.get(key, self._other_key)]
         if ip and self._by_ip:
             wanted += [(limit, f"ip/{_network(ip)}") for limit in self._by_ip]
-        try:
-            with self._lock:
+        with self._lock:
+            # Looked at here, or all who waited for the lock would wait for the store as well, one after the other. A
+            # clock that was set back ends the pause.
+            if 0 <= now - self._paused_at < PAUSE_SECONDS:
+                return None
+            try:
                 return self._admit(wanted, events, now)
-        except CountersAwayError as error:
-            self._paused_until = now + PAUSE_SECONDS
-            _log.warning("rates_not_counted", reason=str(error), seconds=PAUSE_SECONDS)
-            return None
+            except CountersAwayError as error:
+                self._paused_at = now
+                _log.warning("rates_not_counted", reason=str(error), seconds=PAUSE_SECONDS)
+                return None
 
     def _admit(self, wanted: Sequence[tuple[RateLimitItem, str]], events: int, now: float) -> int | None:
         waits = [wait(limit, self._counters.window(limit, name, now), events) for limit, name in wanted]

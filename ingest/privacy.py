@@ -25,7 +25,8 @@ from ingest.events import ClickEvent
 from ingest.protocols import Context
 from ingest.scrub import Scrubber
 
-PAYLOAD_FIELDS = {*ClickEvent.__annotations__, "user_agent", "sdk", "sent_at"}  # all others become properties
+# All others become properties.
+PAYLOAD_FIELDS = {*ClickEvent.__annotations__, "user_agent", "user_agent_data", "sdk", "sent_at"}
 ANONYMOUS, REDACTED, INTERNAL = "anonymous", "redacted", "internal"  # flags of events
 
 # Under which trackers send who it was; see ingest/scrub.py for how names are compared.

@@ -123,7 +123,7 @@ class Trackers:
         context = self._door.context()
         agent = context.user_agent or ""
         if not (agent.startswith(_DEVICES) or "CFNetwork/" in agent):
-            return replace(context, user_agent=None, ip=None)
+            return replace(context, user_agent=None, ip=None, hints=None)
         return replace(context, ip=None) if "SP-Anonymous" in request.headers else context
 
     def _document(self, protocol: Protocol, is_batch: bool = False) -> tuple[Context, dict[str, Any]]:

@@ -36,7 +36,7 @@ def cluster_settings(settings: Settings) -> Iterator[Settings]:
 
     cluster = Cluster(settings, only=["kafka", "namenode", "datanode"])
     try:
-        cluster.up(lambda service, state: None)
+        cluster.up()
         yield settings
     finally:
         Cluster(settings).down()

@@ -33,6 +33,10 @@ _SERVERS = ("kafka", "namenode", "datanode", "resourcemanager", "nodemanager")
 Report = Callable[[str, str], None]  # (service, state)
 
 
+def _to_nobody(service: str, state: str) -> None:
+    """A Report for those who only wait."""
+
+
 class Cluster:
     """The servers of one home: all, or `only` some. `yarn` adds a ResourceManager and a NodeManager."""
 
@@ -78,7 +82,7 @@ class Cluster:
             "PYSPARK_DRIVER_PYTHON": str(python),
         }
 
-    def up(self, report: Report) -> dict[str, float]:
+    def up(self, report: Report = _to_nobody) -> dict[str, float]:
         """Starts what isn't running and waits until all is well; service -> seconds that it took.
 
         Raises ServiceError or ConfigurationError; what this call started is then stopped again.

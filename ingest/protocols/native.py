@@ -20,7 +20,8 @@ from msgspec import Meta, ValidationError
 
 from ingest import enrich
 from ingest.errors import InvalidEvent
-from ingest.events import ClickEvent, EventType, Page, Source, event_id, new_message_id, to_millis
+from ingest.events import ClickEvent, Device, EventType, Page, Source, event_id, new_message_id, to_millis
+from ingest.hints import AgentData
 from ingest.identity import MAX_ID
 from ingest.protocols import Context
 from ingest.protocols.problems import first_problem
@@ -64,6 +65,7 @@ class _Payload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=Fals
     campaign: _Names | None = None
     consent: Annotated[dict[_Id, bool], Meta(max_length=MAX_PROPERTIES)] | None = None
     user_agent: str | None = None
+    user_agent_data: AgentData | None = None
     ip: str | None = None
     sdk: Annotated[str, Meta(max_length=MAX_SDK)] | None = None
     item_id: Annotated[str, Meta(max_length=MAX_ITEM_ID)] | None = None
@@ -108,7 +110,7 @@ def parse(payload: Mapping[str, object], context: Context, index: int = 0) -> Cl
         client_session_id=given.client_session_id or None,
         page=page,
         campaign=campaign,
-        device=enrich.device(given.user_agent or (None if context.run else context.user_agent)),
+        device=_device(given, context),
         ip=_ip(given.ip, context),
         consent=given.consent or {},
         write_key=context.write_key,
@@ -214,6 +216,16 @@ def _page(given: _Page, flags: dict[str, None]) -> Page:
 def _short_page(url: str | None, path: str | None, referrer: str | None, title: str | None) -> Page:
     """Many events are of the same pages, and one object for all of them is encoded once."""
     return Page(url, path or (enrich.page_path(url) if url else None), referrer, title)
+
+
+def _device(given: _Payload, context: Context) -> Device:
+    """By the event's own agent and hints, else the request's; hints of a request speak of its own agent only."""
+    of_request = None if context.run else context.user_agent
+    agent = given.user_agent or of_request
+    hints = context.hints if agent == of_request and agent is not None else None
+    if given.user_agent_data is not None:
+        hints = given.user_agent_data.hints().over(hints)
+    return enrich.device(agent, hints)
 
 
 def _ip(given: str | None, context: Context) -> str | None:

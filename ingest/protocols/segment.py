@@ -8,6 +8,7 @@
 | messageId, anonymousId, userId       | message_id, anonymous_id, user_id                                          |
 | originalTimestamp, else timestamp    | occurred_at, corrected by sentAt (the message's, else the batch's)         |
 | context.page, .userAgent, .ip        | page, user_agent, ip                                                       |
+| context.userAgentData                | user_agent_data; it stays a property as well                               |
 | context.campaign                     | campaign (`name` is campaign)                                              |
 | context.library                      | sdk                                                                        |
 | context.sessionId                    | client_session_id                                                          |
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ingest import commerce
+from ingest import commerce, hints
 from ingest.errors import InvalidEvent
 from ingest.protocols import Context, values
 
@@ -96,6 +97,7 @@ def _common(message: Mapping[str, Any], about: Mapping[str, Any], context: Conte
         "occurred_at": context.received_at if occurred_at is None else occurred_at,
         "sent_at": context.received_at if occurred_at is None else sent_at,
         "user_agent": values.loose_text(about.get("userAgent")),
+        "user_agent_data": hints.readable(about.get("userAgentData")),
         "ip": values.ip(about.get("ip")),
         "campaign": _campaign(about),
         "consent": _consent(about),

@@ -23,9 +23,9 @@
 
 eid is message_id; duid, else nuid, tnuid, the session context's userId: anonymous_id; uid: user_id; sid, else the
 session context's: client_session_id; ttm as it is, else dtm corrected by stm: occurred_at; url, page, refr: page;
-ua, ip; tv: sdk. A structured event's label is the item (an order's id, a search's query), its value the quantity where
-its property is pcs, else the value. Data of a self-describing event are properties; the other parameters are
-properties `snowplow.…`, and so are the schema and the contexts.
+ua, ip; the context http_client_hints: user_agent_data; tv: sdk. A structured event's label is the item (an order's id,
+a search's query), its value the quantity where its property is pcs, else the value. Data of a self-describing event are
+properties; the other parameters are properties `snowplow.…`, and so are the schema and the contexts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingest import commerce
+from ingest import commerce, hints
 from ingest.errors import InvalidEvent
 from ingest.protocols import Context, values
 
@@ -132,9 +132,16 @@ def _common(params: Mapping[str, str], attached: Sequence[dict[str, Any]], conte
         "sent_at": sent_at,
         "page": page,
         "user_agent": params.get("ua"),
+        "user_agent_data": _client_hints(attached),
         "ip": values.ip(params.get("ip")),
         "sdk": values.sdk(params.get("tv"), None),
     }
+
+
+def _client_hints(attached: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Those of org.ietf/http_client_hints, whose names are the browser's own but for one."""
+    given = next((one["data"] for one in attached if _name(one) == ("org.ietf", "http_client_hints")), None)
+    return hints.readable({"mobile": given.get("isMobile"), **given}) if isinstance(given, Mapping) else None
 
 
 def _used(kind: str, params: Mapping[str, str]) -> set[str]:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from infra.services.cluster import Cluster
 from infra.settings import Settings
 from ingest.tail import tail
 from tests.conftest import free_ports
+from tests.waiting import eventually
 
 CLIENTS = 8
 
@@ -48,14 +49,10 @@ def kafka(tmp_path: Path) -> Iterator[Cluster]:
     settings = Settings(home=tmp_path / "home", **free_ports())
     cluster = Cluster(settings, only=["kafka", "collector"])
     try:
-        cluster.up(silent)
+        cluster.up()
         yield cluster
     finally:
         Cluster(settings).down()
-
-
-def silent(service: str, state: str) -> None:
-    """Reports to nobody."""
 
 
 def pid(cluster: Cluster, service: str) -> int:
@@ -113,7 +110,7 @@ def event(message_id: str) -> dict[str, Any]:
 
 def in_kafka(settings: Settings) -> Counter[str]:
     """How often each message is there, once the spool is empty."""
-    wait_for(lambda: health(settings)["spooled"] == 0 and health(settings)["kafka"] == "up")
+    eventually(lambda: health(settings)["spooled"] == 0 and health(settings)["kafka"] == "up")
     records = tail(settings, settings.kafka.topic, from_beginning=True, follow=False)
     return Counter(record.as_dict()["value"]["message_id"] for record in records)
 
@@ -124,13 +121,6 @@ def health(settings: Settings) -> dict[str, Any]:
     except requests.RequestException:
         return {"spooled": -1, "kafka": "unknown"}
     return found
-
-
-def wait_for(reached: Callable[[], bool], patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def balanced(settings: Settings, account: Account) -> None:
@@ -148,13 +138,13 @@ def balanced(settings: Settings, account: Account) -> None:
 def test_a_broker_that_is_killed_under_load_and_comes_back(kafka: Cluster) -> None:
     account = Account()
     with load(kafka.settings, account):
-        wait_for(lambda: len(account.accepted) > 200)
+        eventually(lambda: len(account.accepted) > 200)
         os.kill(pid(kafka, "kafka"), signal.SIGKILL)
-        wait_for(lambda: health(kafka.settings)["kafka"] == "down")
+        eventually(lambda: health(kafka.settings)["kafka"] == "down")
         before = len(account.accepted)
-        wait_for(lambda: len(account.accepted) > before + 200)  # to the spool
-        kafka.up(silent)
-        wait_for(lambda: health(kafka.settings)["kafka"] == "up")
+        eventually(lambda: len(account.accepted) > before + 200)  # to the spool
+        kafka.up()
+        eventually(lambda: health(kafka.settings)["kafka"] == "up")
     assert not account.refused
     balanced(kafka.settings, account)
 
@@ -162,13 +152,13 @@ def test_a_broker_that_is_killed_under_load_and_comes_back(kafka: Cluster) -> No
 def test_a_broker_that_hangs_and_goes_on(kafka: Cluster) -> None:
     account = Account()
     with load(kafka.settings, account):
-        wait_for(lambda: len(account.accepted) > 200)
+        eventually(lambda: len(account.accepted) > 200)
         os.kill(pid(kafka, "kafka"), signal.SIGSTOP)
         try:
-            wait_for(lambda: health(kafka.settings)["spooled"] > 200)
+            eventually(lambda: health(kafka.settings)["spooled"] > 200)
         finally:
             os.kill(pid(kafka, "kafka"), signal.SIGCONT)
-        wait_for(lambda: health(kafka.settings)["kafka"] == "up")
+        eventually(lambda: health(kafka.settings)["kafka"] == "up")
     assert not account.refused
     balanced(kafka.settings, account)
 
@@ -177,16 +167,16 @@ def test_a_broker_that_hangs_and_goes_on(kafka: Cluster) -> None:
 def test_a_collector_that_ends_in_an_outage_and_comes_back(kafka: Cluster, how: signal.Signals) -> None:
     account = Account()
     with load(kafka.settings, account):
-        wait_for(lambda: len(account.accepted) > 200)
+        eventually(lambda: len(account.accepted) > 200)
         kafka.supervisor.stop("kafka")
-        wait_for(lambda: health(kafka.settings)["spooled"] > 100)
+        eventually(lambda: health(kafka.settings)["spooled"] > 100)
         collector = psutil.Process(pid(kafka, "collector"))
         family = [*collector.children(recursive=True), collector] if how is signal.SIGKILL else [collector]
         for process in family:
             process.send_signal(how)
         before = len(account.accepted)
-        kafka.up(silent)
-        wait_for(lambda: len(account.accepted) > before + 200)
+        kafka.up()
+        eventually(lambda: len(account.accepted) > before + 200)
     balanced(kafka.settings, account)
 
 
@@ -197,14 +187,14 @@ def test_a_full_spool_refuses_before_anything_is_sent(tmp_path: Path) -> None:
     cluster = Cluster(settings, only=["kafka", "collector"])
     account = Account()
     try:
-        cluster.up(silent)
+        cluster.up()
         with load(settings, account):
-            wait_for(lambda: len(account.accepted) > 200)
+            eventually(lambda: len(account.accepted) > 200)
             cluster.supervisor.stop("kafka")
-            wait_for(lambda: len(account.refused) > 100)
-            cluster.up(silent)
+            eventually(lambda: len(account.refused) > 100)
+            cluster.up()
             before = len(account.accepted)
-            wait_for(lambda: len(account.accepted) > before + 200)
+            eventually(lambda: len(account.accepted) > before + 200)
         balanced(settings, account)
     finally:
         Cluster(settings).down()
@@ -219,19 +209,19 @@ def test_a_full_disk_breaks_no_promise(tmp_path: Path) -> None:
     cluster = Cluster(broker, only=["kafka"])
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=True)
     try:
-        cluster.up(silent)
+        cluster.up()
         small = broker.collector.model_copy(update={"spool_headroom_bytes": 4 * 1024**2})
         settings = broker.model_copy(update={"home": disk / "home", "collector": small})
         account = Account()
         with collector(settings, tmp_path / "collector.log"), load(settings, account):
-            wait_for(lambda: len(account.accepted) > 200)
+            eventually(lambda: len(account.accepted) > 200)
             (disk / "filler").write_bytes(bytes(10 * 1024**2))
             cluster.supervisor.stop("kafka")
-            wait_for(lambda: len(account.refused) > 100)
-            cluster.up(silent)
+            eventually(lambda: len(account.refused) > 100)
+            cluster.up()
             (disk / "filler").unlink()
             before = len(account.accepted)
-            wait_for(lambda: len(account.accepted) > before + 200)
+            eventually(lambda: len(account.accepted) > before + 200)
         with collector(settings, tmp_path / "collector.log"):
             balanced(settings, account)
     finally:
@@ -246,7 +236,7 @@ def collector(settings: Settings, log: Path) -> Iterator[None]:
     with log.open("ab") as output:
         process = subprocess.Popen(command, env={**os.environ, **settings.to_env()}, stdout=output, stderr=output)
     try:
-        wait_for(lambda: health(settings)["kafka"] != "unknown")
+        eventually(lambda: health(settings)["kafka"] != "unknown")
         yield
     finally:
         process.terminate()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from storage import batches, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
 from tests.conftest import free_ports
+from tests.waiting import eventually
 
 COMMAND = Path(sys.executable).with_name("clickstream")
 
@@ -52,7 +52,7 @@ def at_work(job: str) -> Callable[[Settings], bool]:
 )
 def test_a_demo_that_was_killed_and_run_again_balances(own: Settings, moment: Callable[[Settings], bool]) -> None:
     first = demo(own)
-    wait_for(lambda: moment(own), first)
+    eventually(lambda: under_way(own, moment, first), 600)
     kill_9_everything(own, first)
 
     again = demo(own, "--json", str(own.home / "facts.json"))
@@ -61,7 +61,7 @@ def test_a_demo_that_was_killed_and_run_again_balances(own: Settings, moment: Ca
     facts: dict[str, Any] = json.loads((own.home / "facts.json").read_text())
     assert facts["dag_runs"] == [{"dag_id": DAG, "state": "success"}]
     cluster = Cluster(own, only=["kafka", "namenode", "datanode"])
-    cluster.up(lambda service, state: None)
+    cluster.up()
     counted = ledgers(own)
     assert all(one.landed_complete and one.published_balanced for one in counted.values()), counted
     landed = sum(one.total("landed") for one in counted.values())
@@ -77,17 +77,13 @@ def demo(settings: Settings, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([COMMAND, "demo", "--exit", *options], env=environment, stdout=log, stderr=log)
 
 
-def wait_for(reached: Callable[[], bool], running: subprocess.Popen[bytes], patience: float = 600.0) -> None:
-    """Until `reached`; what is not up yet is not there yet."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            if reached():
-                return
-        except (ClickstreamError, psutil.Error):
-            pass
-        assert running.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+def under_way(settings: Settings, moment: Callable[[Settings], bool], running: subprocess.Popen[bytes]) -> bool:
+    """Whether it is that moment; what is not up yet is not there yet."""
+    assert running.poll() is None
+    try:
+        return moment(settings)
+    except (ClickstreamError, psutil.Error):
+        return False
 
 
 def kill_9_everything(settings: Settings, running: subprocess.Popen[bytes]) -> None:

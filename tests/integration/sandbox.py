@@ -8,9 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from ingest.events import ClickEvent, Source, event_id
 from storage.hdfs import Hdfs
 from storage.metrics import SinkMetrics
 from storage.sink import run
+from tests.waiting import eventually
 
 
 def own_corner(cluster: Settings, partitions: int = 2, **sink: Any) -> Settings:
@@ -135,16 +135,6 @@ def running_sink(settings: Settings) -> Iterator[RunningSink]:
         sink.stop()
     if sink.failure:
         raise sink.failure
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0, sink: RunningSink | None = None) -> None:
-    """Waits until it holds; fails when it does not in time, or at once when the sink has failed."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if sink is not None and sink.failure:
-            raise sink.failure
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 @dataclass

@@ -16,7 +16,8 @@ import pytest
 from infra.policy import WriteKey
 from infra.settings import Settings
 from ingest.tail import tail
-from tests.integration.sandbox import eventually, own_topics
+from tests.integration.sandbox import own_topics
+from tests.waiting import eventually
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 STORY: dict[str, Any] = json.loads((CLIENTS / "story.json").read_text("utf-8"))

@@ -22,7 +22,8 @@ import trustme
 from infra.settings import Settings
 from ingest.tail import tail
 from tests.conftest import free_ports
-from tests.integration.sandbox import RunningCollector, eventually, own_topics, running_collector
+from tests.integration.sandbox import RunningCollector, own_topics, running_collector
+from tests.waiting import eventually
 
 CLIENTS = 8
 EVENT = {"event_type": "page_view", "occurred_at": 1_795_260_000_000, "anonymous_id": "ann"}

@@ -1,41 +1,30 @@
-"""From a real Kafka to a real HDFS: everything once, whatever comes between."""
+"""From a real Kafka to a real HDFS: everything once, whatever is in the log or was taken from it."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections import Counter
 from typing import Any
 
-import fastavro
 import pytest
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.settings import Settings
-from infra.topics import end_offsets
 from ingest import codec
-from storage import batches, epochs, ledger
-from storage.batches import Cut
+from storage import ledger
 from storage.errors import LogError
-from storage.hdfs import Hdfs
-from storage.layout import Layout, visible
-from storage.ledger import BatchLedger, file_info
+from storage.ledger import file_info
+from tests.integration.landing import holding, landing
 from tests.integration.sandbox import (
     RunningSink,
     event,
-    eventually,
-    own_topics,
     produce,
     produce_transaction,
     publish_schema,
     running_sink,
 )
+from tests.waiting import eventually
 
 NEWER: dict[str, Any] = json.loads(json.dumps(codec.SCHEMA))
 NEWER["fields"].append({"name": "added", "type": ["null", "string"], "default": None})
@@ -43,46 +32,6 @@ NEWER["fields"].append({"name": "added", "type": ["null", "string"], "default": 
 
 def newer_event(message: str) -> bytes:
     return codec.MARKER + codec.schema_fingerprint(NEWER) + codec.split(event(message))[1] + b"\x02\x06new"
-
-
-class Landing:
-    """One corner: its files and its ledgers."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings, self.fs = settings, Hdfs(settings)
-        self.layout = Layout(settings.hdfs.root, settings.kafka.topic)
-        self.rejected = Layout(settings.hdfs.root, settings.kafka.rejected_topic)
-
-    def cut(self, name: str) -> Cut:
-        return batches.take(self.fs, self.layout, name, lambda: end_offsets(self.settings, self.layout.topic))
-
-    def landed(self, cut: Cut, sink: RunningSink | None = None, seconds: float = 60.0) -> BatchLedger:
-        """Waits for the landing gate."""
-        eventually(lambda: ledger.landing(self.fs, self.layout, cut).landed_complete, seconds, sink)
-        return ledger.landing(self.fs, self.layout, cut)
-
-    def files(self, layout: Layout, partition: int, root: str = "") -> list[str]:
-        folder = f"{root or layout.raw(partition)}/b=0000000000"
-        return [f"{folder}/{file.name}" for file in visible(self.fs.names(folder))]
-
-    def rows(self, layout: Layout, partition: int, root: str = "") -> list[Any]:
-        files = self.files(layout, partition, root)
-        return [row for file in files for row in fastavro.reader(io.BytesIO(self.fs.read(file)))]
-
-    def forget_before(self, offset: int) -> None:
-        """Does to partition 0 what retention does."""
-        admin = AdminClient({"bootstrap.servers": self.settings.kafka.address})
-        for future in admin.delete_records([TopicPartition(self.layout.topic, 0, offset)]).values():
-            future.result(30)
-
-    def messages(self, partition: int) -> list[tuple[int, str]]:
-        return [(row["offset"], row["event"]["message_id"]) for row in self.rows(self.layout, partition)]
-
-
-def landing(cluster: Settings, partitions: int = 1, **sink: Any) -> Landing:
-    corner = Landing(own_topics(cluster, partitions, **sink))
-    publish_schema(corner.settings)
-    return corner
 
 
 def test_a_cut_brings_everything_before_it_once_and_balances(cluster_settings: Settings) -> None:
@@ -96,28 +45,12 @@ def test_a_cut_brings_everything_before_it_once_and_balances(cluster_settings: S
         two = corner.landed(corner.cut("two"), sink)
         assert (two.appended, two.total("landed"), two.total("files")) == (50, 50, 1)
         labels = {"topic": corner.layout.topic}
-        eventually(lambda: sink.value("offsets_total", **labels, outcome="landed") == 850, sink=sink)
+        eventually(lambda: sink.value("offsets_total", **labels, outcome="landed") == 850, worker=sink)
         assert sink.value("files_total", **labels, reason="cut") == 3
-        eventually(lambda: sink.value("lag_records", **labels, partition="0") == 0, sink=sink)
+        eventually(lambda: sink.value("lag_records", **labels, partition="0") == 0, worker=sink)
     assert corner.messages(0) == [(n, f"a{n}") for n in range(500)] + [(500 + n, f"c{n}") for n in range(50)]
     assert corner.messages(1) == [(n, f"b{n}") for n in range(300)]
     assert {row["appended_at"].tzname() for row in corner.rows(corner.layout, 0)} == {"UTC"}
-
-
-def holding(sink: RunningSink, partitions: int = 2) -> RunningSink:
-    """Waits until it owns this many partitions and has read something of them."""
-    eventually(lambda: sink.value("partitions") == partitions and sink.value("open_bytes") > 0, sink=sink)
-    return sink
-
-
-def test_a_stopped_sink_publishes_what_is_open_and_the_next_goes_on_there(cluster_settings: Settings) -> None:
-    corner = landing(cluster_settings)
-    for round_ in range(3):
-        produce(corner.settings, 0, [event(f"{round_}-{n}") for n in range(20)])
-        with running_sink(corner.settings) as sink:
-            holding(sink)
-    assert corner.messages(0) == [(20 * r + n, f"{r}-{n}") for r in range(3) for n in range(20)]
-    assert corner.fs.names(corner.layout.epochs(0)) == ["fenced"]
 
 
 def test_rejected_records_are_landed_as_they_are(cluster_settings: Settings) -> None:
@@ -169,7 +102,7 @@ def test_what_retention_took_before_we_read_it_is_lost_loudly_and_exactly(
     with running_sink(corner.settings) as sink:
         found = corner.landed(corner.cut("after"), sink)
         labels = {"topic": corner.layout.topic, "outcome": "lost"}
-        eventually(lambda: sink.value("offsets_total", **labels) == 30 - landed_before, sink=sink)
+        eventually(lambda: sink.value("offsets_total", **labels) == 30 - landed_before, worker=sink)
     assert (found.total("lost"), found.total("landed"), found.total("explained")) == (30 - landed_before, 10, 0)
     assert found.appended == 40 - landed_before
     assert corner.messages(0) == [(n, str(n)) for n in [*range(landed_before), *range(30, 40)]]
@@ -182,7 +115,7 @@ def test_what_retention_took_from_under_a_running_sink_is_lost_exactly_and_nothi
     produce(corner.settings, 0, [event("0"), newer_event("1")])
     first = corner.cut("first")
     with running_sink(corner.settings) as sink:
-        eventually(lambda: ledger.landing(corner.fs, corner.layout, first).missing == {0: 2}, sink=sink)
+        eventually(lambda: ledger.landing(corner.fs, corner.layout, first).missing == {0: 2}, worker=sink)
         holding(sink)
         time.sleep(1)  # it waits for the schema, with its reading paused
         produce(corner.settings, 0, [event(str(n)) for n in range(2, 12)])
@@ -229,7 +162,7 @@ def test_an_unknown_schema_waits_until_it_is_published(cluster_settings: Setting
     produce(corner.settings, 1, [event("d")])
     cut = corner.cut("one")
     with running_sink(corner.settings) as sink:
-        eventually(lambda: ledger.landing(corner.fs, corner.layout, cut).missing == {0: 3}, sink=sink)
+        eventually(lambda: ledger.landing(corner.fs, corner.layout, cut).missing == {0: 3}, worker=sink)
         produce(corner.settings, 0, [newer_event("e")])
         publish_schema(corner.settings, NEWER)
         corner.landed(cut, sink)
@@ -255,44 +188,8 @@ def test_memory_is_bounded_by_closing_the_largest(cluster_settings: Settings) ->
     corner = landing(cluster_settings, partitions=2, memory_bytes=50_000)
     produce(corner.settings, 0, [event(os.urandom(200).hex()) for _ in range(2_000)])
     with running_sink(corner.settings) as sink:
-        eventually(lambda: sink.value("files_total", topic=corner.layout.topic, reason="memory") >= 1, sink=sink)
+        eventually(lambda: sink.value("files_total", topic=corner.layout.topic, reason="memory") >= 1, worker=sink)
         corner.landed(corner.cut("one"), sink)
-
-
-def test_two_sinks_share_the_partitions_and_give_them_over_without_a_hole_or_a_double(
-    cluster_settings: Settings,
-) -> None:
-    corner = landing(cluster_settings, partitions=4)
-    sent: Counter[int] = Counter()
-
-    def more() -> None:
-        for partition in range(4):
-            produce(corner.settings, partition, [event(f"{partition}-{sent[partition] + n}") for n in range(100)])
-            sent[partition] += 100
-
-    more()
-    with running_sink(corner.settings) as first:
-        eventually(lambda: first.value("partitions") == 5, sink=first)
-        with running_sink(corner.settings) as second:
-            eventually(lambda: second.value("partitions") >= 2, sink=second)
-            more()
-            corner.landed(corner.cut("shared"), second)
-        more()
-        eventually(lambda: first.value("partitions") == 5, sink=first)
-        corner.landed(corner.cut("alone"), first)
-    for partition in range(4):
-        assert corner.messages(partition) == [(n, f"{partition}-{n}") for n in range(300)]
-
-
-def test_a_fenced_sink_forgets_and_comes_back_by_joining_anew(cluster_settings: Settings) -> None:
-    corner = landing(cluster_settings)
-    produce(corner.settings, 0, [event("a"), event("b")])
-    with running_sink(corner.settings) as sink:
-        holding(sink)
-        epochs.claim(corner.fs, corner.layout, 0)  # somebody who owns it for a moment, and goes away
-        corner.landed(corner.cut("one"), sink)
-        assert sink.value("rejoins_total") == 1
-    assert corner.messages(0) == [(0, "a"), (1, "b")]
 
 
 def test_a_topic_created_anew_with_less_in_it_is_no_silent_reset(cluster_settings: Settings) -> None:
@@ -310,43 +207,3 @@ def test_a_topic_created_anew_with_less_in_it_is_no_silent_reset(cluster_setting
     sink.stop()
     assert isinstance(sink.failure, LogError)
     assert len(corner.messages(0)) == 10
-
-
-def test_killed_again_and_again_while_it_publishes_everything_is_there_once(cluster_settings: Settings) -> None:
-    corner = landing(cluster_settings, partitions=2, max_records=40, max_age_seconds=0.2)
-    settings = corner.settings
-    section = {"kafka": ["port", "topic"], "hdfs": ["port", "root"]}
-    sink = ["group", "metrics_port", "max_records", "max_age_seconds"]
-    names = {**section, "sink": sink}
-    environment = {
-        f"CLICKSTREAM_{part}__{name}".upper(): str(getattr(getattr(settings, part), name))
-        for part, fields in names.items()
-        for name in fields
-    }
-    # A member killed with -9 would hold its partitions for ten seconds; the broker allows six at least.
-    environment["CLICKSTREAM_KAFKA__PROPERTIES"] = json.dumps({"session.timeout.ms": "6000"})
-    command = [sys.executable, "-c", "from infra.cli import main; main()", "sink"]
-    sent = 0
-    for kill_after in (0.05, 0.4, 0.9):  # seconds after its first file of this life
-        for partition in (0, 1):
-            produce(settings, partition, [event(f"{partition}-{sent + n}") for n in range(200)])
-        sent += 200
-        before = len(corner.files(corner.layout, 0))
-        process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
-        try:
-            eventually(lambda start=before: len(corner.files(corner.layout, 0)) > start)  # type: ignore[misc]
-            time.sleep(kill_after)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    last = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
-    try:
-        corner.landed(corner.cut("one"))
-        last.send_signal(signal.SIGTERM)
-        assert last.wait(60) == 0
-    finally:
-        last.kill()
-        last.wait()
-    for partition in (0, 1):
-        assert corner.messages(partition) == [(n, f"{partition}-{n}") for n in range(sent)]
-        assert corner.fs.names(corner.layout.epochs(partition)) == ["fenced"]

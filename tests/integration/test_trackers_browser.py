@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 import pytest
 
 from infra.settings import Settings
+from tests.browser import chromium
 from tests.conftest import free_ports
-from tests.e2e.conftest import CHROMIUM, FLAGS
 from tests.integration.sandbox import running_collector
 from tests.integration.story import KEY, Sent, events_of, is_the_storys, meant, npm_folder, shop
 
@@ -65,14 +65,8 @@ def collector(own: Settings) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser: {CHROMIUM} is absent (apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,14 @@ def test_while_the_store_is_away_events_come_in_and_it_is_not_asked_each_time() 
     assert away.calls == 2
 
 
+def test_a_clock_that_is_set_back_leaves_nobody_uncounted_for_long() -> None:
+    away = Away()
+    limited = rates(away, rates={"key": "1/minute"})
+    assert limited.admit("a", None, 5, NOW) is None
+    assert limited.admit("a", None, 5, NOW - 3600) is None
+    assert away.calls == 2
+
+
 def test_the_librarys_store_gives_the_same_windows() -> None:
     import time
 
