@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,18 @@ def modules(package: str) -> list[Path]:
     return sorted((PROJECT / package).rglob("*.py"))
 
 
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(tree(file)))
+
+
 def imports(file: Path, top_level_only: bool = False) -> Iterator[str]:
-    tree = ast.parse(file.read_text())
-    for node in tree.body if top_level_only else ast.walk(tree):
+    for node in tree(file).body if top_level_only else nodes(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -87,7 +97,7 @@ def test_only_the_settings_read_the_environment() -> None:
         file.relative_to(PROJECT).as_posix()
         for package in [*LAYERS, "dags"]
         for file in modules(package)
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes(file)
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
     }
     assert found <= allowed
