@@ -200,6 +200,7 @@ class Sink(Section):
     the group, so that a restart within the session's time moves no partition; each process needs its own.
     """
 
+    processes: Annotated[int, Field(ge=1)] = 1
     group: Name = "clickstream-sink"
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     topics: tuple[Name, ...] = ()
@@ -211,6 +212,11 @@ class Sink(Section):
     memory_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     cut_poll_seconds: Annotated[float, Field(gt=0)] = 1.0
     schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+    def process(self, number: int) -> Self:
+        """The settings of one of several, from 1: its own port, and its own name if they have any."""
+        name = f"{self.instance}-{number}" if self.instance and self.processes > 1 else self.instance
+        return self.model_copy(update={"metrics_port": self.metrics_port + number - 1, "instance": name})
 
 
 class Processing(Section):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +13,23 @@ import click
 from infra.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.progress import Task
+
     from storage.batches import Cut
     from storage.hdfs import Hdfs
     from storage.layout import Layout
     from storage.ledger import BatchLedger
+    from storage.metrics import SinkMetrics
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 _BATCH = click.option("--batch", metavar="NAME", help="The cut that ends the batch; the newest by default.")
 
 
 @click.command()
-def sink() -> dict[str, Any]:
+@click.option(
+    "--number", type=click.IntRange(1), default=1, help="Of several on one machine: name and port are its own."
+)
+def sink(number: int) -> dict[str, Any]:
     """Land what is in Kafka on HDFS, exactly once, until SIGTERM: which publishes what is open, then leaves."""
     import signal
     import threading
@@ -33,13 +41,39 @@ def sink() -> dict[str, Any]:
 
     log_as_json()
     settings = Settings.from_env()
+    own = settings.sink.process(number)
+    settings = settings.model_copy(update={"sink": own})
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, lambda *_: stop.set())
     metrics = SinkMetrics()
-    metrics.serve(settings.sink.metrics_port)
-    run(settings, Hdfs(settings), metrics, stop)
+    metrics.serve(own.metrics_port)
+    with _progress(metrics):
+        run(settings, Hdfs(settings), metrics, stop)
     return {}
+
+
+@contextmanager
+def _progress(metrics: SinkMetrics) -> Iterator[None]:
+    """One line on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+
+    class Landed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            done, behind = metrics.landed()
+            rate = done / task.elapsed if task.elapsed else 0.0
+            return Text(f"{done:,} landed, {behind:,} to go, {rate:,.0f}/s")
+
+    with Progress(SpinnerColumn(), Landed(), console=console, transient=True) as progress:
+        progress.add_task("sink", total=None)
+        yield
 
 
 @click.command()

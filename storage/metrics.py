@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from infra.errors import ConfigurationError
@@ -20,9 +22,19 @@ class SinkMetrics:
         self.lag = Gauge(
             f"{name}_lag_records", "Offsets in Kafka, not yet published", ["topic", "partition"], registry=registry
         )
+        self.lag_seconds = Gauge(
+            f"{name}_lag_seconds",
+            "Age of the oldest record that was read and not yet published",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.open_files = Gauge(f"{name}_open_files", "Files in memory", registry=registry)
         self.open_bytes = Gauge(f"{name}_open_bytes", "Bytes in memory, not yet published", registry=registry)
         self.owned = Gauge(f"{name}_partitions", "Partitions owned", registry=registry)
         self.rejoins = Counter(f"{name}_rejoins_total", "Left the group to begin anew", registry=registry)
+        self.rebalances = Counter(
+            f"{name}_rebalances_total", "Partitions were assigned, revoked or lost", ["what"], registry=registry
+        )
         self.publish_seconds = Histogram(
             f"{name}_publish_seconds", "From closing a file to its final name", registry=registry
         )
@@ -38,6 +50,18 @@ class SinkMetrics:
             self.offsets.labels(topic, outcome).inc(count)
         self.bytes.labels(topic).inc(sealed.size)
         self.files.labels(topic, sealed.why).inc()
+
+    def forget(self, partition: tuple[str, int]) -> None:
+        """Tells nothing more of a partition that is another's now."""
+        for gauge in (self.lag, self.lag_seconds):
+            with suppress(KeyError):
+                gauge.remove(*partition)
+
+    def landed(self) -> tuple[int, int]:
+        """Offsets published, whatever became of them, and those that Kafka has beyond."""
+        families = [family for metric in (self.offsets, self.lag) for family in metric.collect()]
+        done, behind = (sum(s.value for s in family.samples if not s.name.endswith("_created")) for family in families)
+        return int(done), int(behind)
 
     def serve(self, port: int) -> None:
         """Answers Prometheus on `port` of all interfaces. Raises ConfigurationError when it is taken."""

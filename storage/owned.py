@@ -27,7 +27,8 @@ class Owned:
 
     `held` are records that wait for a schema, since `held_since` (monotonic seconds), and `held_end` is the end of
     Kafka's log as heard meanwhile. `trusted` is False until the first records after an assignment or a pause have
-    been seen to follow without a hole, or the hole was asked for again.
+    been seen to follow without a hole, or the hole was asked for again. `heard` are (offset, Kafka's time in
+    milliseconds) of the first records of what is not published yet, now and then.
     """
 
     layout: Layout
@@ -38,6 +39,7 @@ class Owned:
     held_since: float = 0.0
     held_end: int = 0
     trusted: bool = False
+    heard: deque[tuple[int, int]] = field(default_factory=deque)
     _queue: deque[Sealed] = field(default_factory=deque)
     _flight: Future[Published] | None = None
     _flying: int = 0
@@ -51,6 +53,12 @@ class Owned:
     def idle(self) -> bool:
         """Whether all that was sealed is published."""
         return self._flight is None and not self._queue and not self.writer.sealed
+
+    def waits_since(self) -> int | None:
+        """Kafka's time, in milliseconds, of about the oldest record that is not published; None when there is none."""
+        while len(self.heard) > 1 and self.heard[1][0] <= self.published:
+            self.heard.popleft()
+        return self.heard[0][1] if self.heard and self.published < self.writer.end else None
 
     @property
     def flight(self) -> Future[Published] | None:

@@ -122,6 +122,7 @@ class Session:
     # Records
 
     def _take(self, partition: Partition, owned: Owned, records: list[Record]) -> None:
+        owned.heard.append(records[0][:2])
         if owned.held:
             owned.held += records
         elif self._trusted(partition, owned, records[0][0]):
@@ -223,9 +224,11 @@ class Session:
     def _report(self) -> None:
         self._metrics.owned.set(len(self._owned))
         self._metrics.open_bytes.set(sum(owned.size for owned in self._owned.values()))
+        self._metrics.open_files.set(sum(owned.writer.size > 0 for owned in self._owned.values()))
         for partition, owned in self._owned.items():
-            high = self._source.high(partition)
+            high, since = self._source.high(partition), owned.waits_since()
             self._metrics.lag.labels(*partition).set(max(0, high - owned.published))
+            self._metrics.lag_seconds.labels(*partition).set(0 if since is None else max(0, time.time() - since / 1000))
 
     # Publishing
 
@@ -268,7 +271,7 @@ class Session:
                     mine.remove(partition)
                     owned.epoch.release()
                     del self._owned[partition]
-                    self._metrics.lag.remove(*partition)
+                    self._metrics.forget(partition)
             wait_for_any(self._owned[partition] for partition in mine)
 
     # The group
@@ -283,6 +286,7 @@ class Session:
         for partition, (epoch, start) in zip(partitions, claimed, strict=True):
             self._owned[partition] = self._own(partition, epoch, start)
         self._source.assign({partition: self._owned[partition].writer.end for partition in partitions})
+        self._metrics.rebalances.labels("assigned").inc()
         log.info("assigned", offsets={f"{t}/{n}": self._owned[t, n].writer.end for t, n in partitions})
 
     def _claim(self, partition: Partition) -> tuple[Epoch, int]:
@@ -312,6 +316,7 @@ class Session:
             return
         self._give_back(partitions)
         self._source.unassign(partitions)
+        self._metrics.rebalances.labels("revoked").inc()
         log.info("revoked", partitions=partitions)
 
     def _lost(self, partitions: list[Partition]) -> None:
@@ -320,6 +325,8 @@ class Session:
             owned = self._owned.pop(partition, None)
             if owned is not None:
                 owned.discard()
+                self._metrics.forget(partition)
         if not self._aborting:
             self._source.unassign(partitions)
+        self._metrics.rebalances.labels("lost").inc()
         log.warning("lost", partitions=partitions)

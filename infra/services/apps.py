@@ -27,13 +27,7 @@ def services(settings: Settings) -> list[Service]:
             after=["kafka"],
             reloads=True,
         ),
-        Service(
-            "sink",
-            lambda: _sink_problem(f"http://127.0.0.1:{sink.metrics_port}/metrics"),
-            [executable, "sink"],
-            {"SINK__METRICS_PORT": sink.metrics_port},
-            after=["kafka", "datanode" if settings.hdfs.managed else "namenode"],
-        ),
+        *[_sink(settings, executable, number) for number in range(1, sink.processes + 1)],
         Service(
             "webapp",
             lambda: http_problem(f"{webapp.address}/health"),
@@ -44,6 +38,17 @@ def services(settings: Settings) -> list[Service]:
             reloads=True,
         ),
     ]
+
+
+def _sink(settings: Settings, executable: str, number: int) -> Service:
+    port = settings.sink.process(number).metrics_port
+    return Service(
+        "sink" if number == 1 else f"sink-{number}",
+        lambda: _sink_problem(f"http://127.0.0.1:{port}/metrics"),
+        [executable, "sink", "--number", str(number)],
+        {"SINK__METRICS_PORT": port},
+        after=["kafka", "datanode" if settings.hdfs.managed else "namenode"],
+    )
 
 
 def _sink_problem(url: str) -> str | None:

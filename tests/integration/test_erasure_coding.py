@@ -105,8 +105,9 @@ def test_replication_block_size_modes_and_storage_policy_are_those_of_the_settin
     found = status(corner.settings, file)
     assert (found["replication"], found["blockSize"], found["permission"]) == (3, 1 << 20, "640")
     assert status(corner.settings, corner.layout.raw(0))["permission"] == "750"
-    policy = f"{three.hdfs.http_address}/webhdfs/v1{corner.layout.root}/raw?op=GETSTORAGEPOLICY&user.name={getpass.getuser()}"
-    assert requests.get(policy, timeout=10).json()["BlockStoragePolicy"]["name"] == "HOT"
+    policy = f"{three.hdfs.http_address}/webhdfs/v1{corner.layout.root}/raw"
+    asked = {"op": "GETSTORAGEPOLICY", "user.name": getpass.getuser()}
+    assert requests.get(policy, params=asked, timeout=10).json()["BlockStoragePolicy"]["name"] == "HOT"
 
 
 def test_a_policy_without_the_namenodes_address_names_the_setting(three: Settings) -> None:
