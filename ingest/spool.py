@@ -86,6 +86,7 @@ class Spool:
         self._lock, self._queue_lock, self._room = threading.Lock(), threading.Lock(), threading.Condition()
         self._queue: list[_Append] = []
         self._promised = 0
+        self._began = time.time() - time.monotonic()
         self._ballast = path.with_suffix(".ballast")
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +197,7 @@ class Spool:
     def _commit(self, group: list[_Append]) -> None:
         """One transaction for all that fits."""
         with self._transaction():
-            used, now = self._used(), time.time()
+            used, now = self._used(), self._now()
             for one in group:
                 used += _size(one.records)
                 if used > one.limit:
@@ -318,7 +319,11 @@ class Spool:
 
     def _oldest(self) -> float:
         row = self._db.execute("SELECT at FROM waiting ORDER BY id LIMIT 1").fetchone()
-        return max(0.0, time.time() - row[0]) if row else 0.0
+        return max(0.0, self._now() - row[0]) if row else 0.0
+
+    def _now(self) -> float:
+        """Seconds since 1970 as of the start, and by no clock that anybody sets: else a jump would make records old."""
+        return self._began + time.monotonic()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
