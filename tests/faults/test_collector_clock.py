@@ -21,9 +21,9 @@ START = 2  # hours by which the faked clock is behind
 class Clock:
     """The wall clock of a collector; its monotonic one goes on as it does.
 
-    What libfaketime 0.9.10 can't do: after a jump time.sleep fails, so that the server can't end by itself; and what waits
-    for a condition until a wall time, as librdkafka does, doesn't wait while the clock is behind, and waits for hours
-    while it is ahead: so it never is.
+    What libfaketime 0.9.10 can't do: after a jump time.sleep fails, so that the server can't end by itself; and what
+    waits for a condition until a wall time, as librdkafka does, doesn't wait while the clock is behind, and waits for
+    hours while it is ahead: so it never is.
     """
 
     def __init__(self, folder: Path) -> None:
