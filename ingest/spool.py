@@ -84,6 +84,7 @@ class Spool:
         self._headroom, self._room = headroom, Room(path.with_suffix(".ballast"), headroom, processes)
         self._lock, self._queue_lock = threading.Lock(), threading.Lock()
         self._queue: list[_Append] = []
+        self._began = time.time() - time.monotonic()
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = self._open()
@@ -161,7 +162,7 @@ class Spool:
     def _commit(self, group: list[_Append]) -> None:
         """One transaction for all that fits."""
         with self._transaction():
-            used, now = self._used(), time.time()
+            used, now = self._used(), self._now()
             for one in group:
                 used += _size(one.records)
                 if used > one.limit:
@@ -279,7 +280,11 @@ class Spool:
 
     def _oldest(self) -> float:
         row = self._db.execute("SELECT at FROM waiting ORDER BY id LIMIT 1").fetchone()
-        return max(0.0, time.time() - row[0]) if row else 0.0
+        return max(0.0, self._now() - row[0]) if row else 0.0
+
+    def _now(self) -> float:
+        """Seconds since 1970 as of the start, and by no clock that anybody sets: else a jump would make records old."""
+        return self._began + time.monotonic()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

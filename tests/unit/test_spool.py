@@ -194,6 +194,18 @@ def test_a_spool_with_a_record_that_is_too_old_takes_nothing_new(tmp_path: Path)
     spool.close()
 
 
+def test_a_wall_clock_that_jumps_makes_no_record_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool.db", MIB, max_age_seconds=1800)
+    spool.append([record(1)])
+    true = time.time
+    for jump in (7200, -3600):
+        monkeypatch.setattr(time, "time", lambda jump=jump: true() + jump)
+        spool.append([record(1)])
+        spool.check_room()
+        assert spool.state().oldest_seconds < 1800
+    spool.close()
+
+
 def test_a_damaged_record_is_set_aside_and_the_others_are_drained(spool: Spool) -> None:
     spool.append([record(n) for n in range(3)])
     with sqlite3.connect(spool.path) as other:

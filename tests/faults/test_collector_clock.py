@@ -1,0 +1,89 @@
+"""A collector whose wall clock jumps, as NTP may set it: nothing is refused for it, and nothing lost."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from infra.services.cluster import Cluster
+from infra.settings import Settings
+from ingest.tail import tail
+from tests.conftest import free_ports
+from tests.faults.served import Account, balanced, collector, health, load
+from tests.waiting import eventually
+
+START = 2  # hours by which the faked clock is behind
+
+
+class Clock:
+    """The wall clock of a collector; its monotonic one goes on as it does.
+
+    What libfaketime 0.9.10 can't do: after a jump time.sleep fails, so that the server can't end by itself; and what
+    waits for a condition until a wall time, as librdkafka does, doesn't wait while the clock is behind, and waits for
+    hours while it is ahead: so it never is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        if not libraries:
+            pytest.skip("the clock can't be faked: libfaketime is absent (apt install faketime)")
+        self._file = folder / "clock"
+        self.set(behind=START)
+        self.environment = {
+            "LD_PRELOAD": str(libraries[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, behind: int) -> None:
+        """By how many hours from now on."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"-{behind * 3600}s\n")
+        new.replace(self._file)  # an empty file would be the true time
+
+
+def test_a_clock_that_jumps_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    base = Settings(home=tmp_path / "home", **free_ports())
+    cluster = Cluster(base, only=["kafka"])
+    # The spool's age is what a jump could make too large.
+    settings = base.model_copy(update={"collector": base.collector.model_copy(update={"spool_max_age_seconds": 1800})})
+    account = Account()
+
+    def more() -> None:
+        before = len(account.accepted)
+        eventually(lambda: len(account.accepted) > before + 500)
+
+    began = time.time()
+    try:
+        cluster.up()
+        with collector(settings, tmp_path / "collector.log", clock.environment, signal.SIGKILL):
+            with load(settings, account):
+                more()
+                for behind in (START + 1, START - 1):
+                    clock.set(behind)
+                    more()
+                cluster.supervisor.stop("kafka")
+                eventually(lambda: health(settings)["spooled"] > 100)
+                for behind in (START, START + 1, 0):
+                    clock.set(behind)
+                    more()
+                cluster.up()
+                eventually(lambda: health(settings)["kafka"] == "up")
+                more()
+            balanced(settings, account)
+        assert (account.refused, account.cut) == (set(), set())
+        hours_told = {round((received - began) / 3600) for received in received_at(settings)}
+        assert hours_told == {-START - 1, -START, -START + 1, 0}, "the clock has jumped"
+    finally:
+        cluster.down()
+
+
+def received_at(settings: Settings) -> list[float]:
+    """When the collector says that it received what is in Kafka, in seconds since 1970."""
+    records = tail(settings, settings.kafka.topic, from_beginning=True, follow=False)
+    return [record.value["received_at"] / 1000 for record in records]
