@@ -39,9 +39,11 @@ class DistinctIds:
         import pyarrow.compute as pc
 
         total = 0
-        for number in range(_FILES):
-            self._flush(number)
-            data = self._path(number).read_bytes()
+        for number, pending in enumerate(self._pending):
+            path = self._path(number)
+            data = (path.read_bytes() if path.exists() else b"") + bytes(pending)
+            if not data:
+                continue
             ids = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(data) // 16, [None, pa.py_buffer(data)])
             total += pc.count_distinct(ids).as_py()
         return total

@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import fastavro
@@ -126,13 +127,18 @@ def rows(file: BinaryIO) -> Iterator[Row]:
     """Every record, decoded by the schema in the file. Raises ContainerError at the first that does not follow it."""
     header = read_header(file)
     event = header.event
-    if event is not None and header.info.fingerprint not in ("", schema_fingerprint(event).hex()):
+    if event is not None and header.info.fingerprint not in ("", _fingerprint(json.dumps(event))):
         raise ContainerError(f"the schema in it has not the fingerprint {header.info.fingerprint} that its header says")
     tail = parse_schema(without_logical_types(event if event is not None else _plain(header)))
     for block in blocks(file, header):
         for stream, head in _envelopes(header, block):
             body = _decode(stream, tail)
             yield *head, body if event is not None else (body["key"], body["value"])
+
+
+@lru_cache(64)
+def _fingerprint(schema: str) -> str:
+    return schema_fingerprint(json.loads(schema)).hex()
 
 
 def _plain(header: Header) -> dict[str, Any]:
