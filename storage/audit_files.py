@@ -101,7 +101,7 @@ class Auditor:
         if any(reason == "lost" for _, _, reason in info.gaps):
             self._lost(path, info)
         if self.ids is not None:
-            self._read(path, info, self.ids)
+            self._read(path, info, landed.file.part, self.ids)
         return True
 
     def _follows(self, landed: Landed) -> None:
@@ -197,7 +197,7 @@ class Auditor:
 
     # Records
 
-    def _read(self, path: str, info: FileInfo, ids: DistinctIds) -> None:
+    def _read(self, path: str, info: FileInfo, part: Range, ids: DistinctIds) -> None:
         """Every record: the next offset that the header promises, decoded; all of them, and none more."""
         promised = expected(info)
         offset, before = next(promised, None), None
@@ -209,7 +209,7 @@ class Auditor:
                         text += f"; unless they are out of order, the body at offset {before} is garbage"
                     self.add(Finding("record", text, (path,)))
                     return
-                if isinstance(event, dict):
+                if isinstance(event, dict) and found >= part.first:
                     ids.add(str(event.get("event_id")))
                 offset, before = next(promised, None), found
         except StorageError as error:
