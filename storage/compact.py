@@ -18,8 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from infra.sections import Compaction
 from storage import batches, ledger, merge
 from storage.batches import Cut
@@ -30,7 +28,6 @@ from storage.history import partitions, refresh_files
 from storage.layout import Layout, Range, parse, visible
 from storage.ledger import file_info
 
-log = structlog.get_logger()
 _THREADS = 2  # the work is HDFS's; each holds one part in memory
 _TEMPORARY = ".compact.tmp"
 _UNFINISHED_SECONDS = 3600.0  # after which a temporary file is taken for one whose writer died
@@ -149,7 +146,6 @@ def _attempt(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool | str
     except FileNotFoundError as error:
         return f"gone meanwhile: {error}"
     except (ContainerError, StorageError) as error:
-        log.error("not_compacted", file=group.name(layout), reason=str(error))
         return str(error)
 
 
@@ -170,7 +166,6 @@ def write(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool:
         if isinstance(error, FileExistsError):
             return False
         raise
-    log.info("compacted", file=final, parts=len(group.parts), bytes=group.bytes)
     return True
 
 
@@ -215,7 +210,6 @@ def _tidy_folder(fs: Hdfs, folder: str, grace: float, now: float, done: Compacte
             except FileNotFoundError:
                 continue  # another compaction was here
             if not agrees:
-                log.error("part_kept", file=path, larger=larger.name)
                 done.kept.append(path)
             elif larger.name in {file.name for file in visible(fs.names(folder))}:
                 with suppress(FileNotFoundError):
