@@ -171,13 +171,25 @@ class Hdfs:
 
 
 class _Pieces(io.RawIOBase):
-    """hdfs_native's reader with the one method that Python's buffered reader asks for."""
+    """hdfs_native's reader with what Python's buffered reader asks for."""
 
     def __init__(self, reader: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._reader, self._errors = reader, errors
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._errors():
+            self._reader.seek(offset, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        position: int = self._reader.tell()
+        return position
 
     def readinto(self, buffer: Any) -> int:
         with self._errors():

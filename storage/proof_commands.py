@@ -53,7 +53,7 @@ def ledger(context: click.Context, batch: str | None, every: bool, watch: bool, 
 
     show = _table if every else _show
     if watch:
-        _watch(lambda: show(look()))
+        watch_until_interrupted(lambda: show(look()))
         return
     found = look()
     if as_json:
@@ -186,7 +186,8 @@ def _all(fs: Hdfs, layout: Layout) -> list[BatchLedger]:
         return list(pool.map(lambda cut: _look(fs, layout, cut), batches.all(fs, layout)))
 
 
-def _watch(show: Callable[[], list[Any]]) -> None:
+def watch_until_interrupted(show: Callable[[], list[Any]], seconds: float = _WATCH_SECONDS) -> None:
+    """Shows it again and again on the terminal; Ctrl-C ends it without a word."""
     from rich.console import Group
     from rich.live import Live
 
@@ -194,7 +195,7 @@ def _watch(show: Callable[[], list[Any]]) -> None:
         try:
             while True:
                 live.update(Group(*show()), refresh=True)
-                time.sleep(_WATCH_SECONDS)
+                time.sleep(seconds)
         except KeyboardInterrupt:
             pass
 

@@ -105,3 +105,12 @@ def test_a_file_larger_than_what_is_read_ahead_is_read_whole(fs: Hdfs, layout: L
     Lander(fs, layout, codec_="null").events(30_000).file()
     found = audit(fs, layout, deep=True)
     assert (found.violations, found.events, found.distinct_ids) == (0, 30_000, 30_000)
+
+
+def test_an_open_file_can_be_read_from_anywhere(fs: Hdfs, layout: Layout) -> None:
+    path = Lander(fs, layout, codec_="null").events(20_000).file()
+    whole = fs.read(path)
+    with fs.open(path) as file:
+        for at in (5_000_000, 0, len(whole) - 4):
+            assert (file.seek(at), file.read(4)) == (at, whole[at : at + 4])
+        assert file.seek(-4, 2) == len(whole) - 4

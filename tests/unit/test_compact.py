@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.sections import Compaction
+from ingest import codec
 from storage import batches, ledger
 from storage.audit import audit
 from storage.compact import Compacted, compact
+from storage.containers import Container, event_envelope
 from storage.layout import BUCKET, Layout
 from storage.ledger import file_info
 from tests.fakes import FakeHdfs
@@ -79,7 +81,7 @@ def land(fs: FakeHdfs, operations: list[tuple[str, Any]]) -> None:
     lander.events(1).file()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(OPERATIONS, st.integers(500, 30_000))
 def test_random_small_files_keep_exactly_their_records(operations: list[tuple[str, Any]], target: int) -> None:
     fs = FakeHdfs()
@@ -192,6 +194,34 @@ def test_a_part_that_is_damaged_spares_the_others_and_loses_nothing() -> None:
     assert bad in next(iter(done.failed.values()))
     assert len(files(fs, LAYOUT)) == 3
     assert not any("_" in name[:1] for name in fs.names(f"{LAYOUT.raw(0)}/b=0000000000"))
+
+
+def test_a_file_that_does_not_read_back_as_it_was_written_is_not_published() -> None:
+    fs = FakeHdfs()
+    three_files(fs)
+    before = rows(fs, LAYOUT)
+    create = fs.create
+
+    def forgetful(path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
+        kept = list(chunks)
+        return create(path, kept[:2] + kept[3:], create_parents)  # without its second block
+
+    fs.create = forgetful  # type: ignore[method-assign]
+    done = run(fs)
+    assert "read back, it is not what was written: 19 of 23 records" in next(iter(done.failed.values()))
+    assert (done.written, len(files(fs, LAYOUT)), rows(fs, LAYOUT)) == (0, 3, before)
+
+
+def test_a_part_with_fewer_records_than_its_header_says_is_not_joined() -> None:
+    fs = FakeHdfs()
+    three_files(fs)
+    middle = files(fs, LAYOUT)[1]
+    content, changed = fs.files[middle]
+    header = Container(event_envelope(codec.SCHEMA), 0, "zstandard").file(file_info(fs, middle))[0]
+    fs.files[middle] = header, changed
+    assert "0 records, but its header says 4" in next(iter(run(fs).failed.values()))
+    fs.files[middle] = content, changed
+    assert run(fs).written == 1
 
 
 class Killed(BaseException):
