@@ -29,6 +29,7 @@ from storage.layout import Layout, Range, parse, visible
 from storage.ledger import file_info
 
 _THREADS = 2  # the work is HDFS's; each holds one part in memory
+_QUESTIONS = 16  # threads that wait for HDFS's answers
 _TEMPORARY = ".compact.tmp"
 _UNFINISHED_SECONDS = 3600.0  # after which a temporary file is taken for one whose writer died
 
@@ -202,15 +203,27 @@ def _tidy_folder(fs: Hdfs, folder: str, grace: float, now: float, done: Compacte
         inside = [f for f in every if f.name != larger.name and larger.first <= f.first and f.last <= larger.last]
         if not inside or larger.name not in old:
             continue
-        info = file_info(fs, f"{folder}/{larger.name}")
-        for part in inside:
-            path = f"{folder}/{part.name}"
-            try:
-                agrees = merge.says_the_same(info, file_info(fs, path))
-            except FileNotFoundError:
-                continue  # another compaction was here
-            if not agrees:
-                done.kept.append(path)
-            elif larger.name in {file.name for file in visible(fs.names(folder))}:
-                with suppress(FileNotFoundError):
-                    done.deleted += fs.delete(path)
+        _delete_parts(fs, folder, larger, inside, done)
+
+
+def _delete_parts(fs: Hdfs, folder: str, larger: Range, parts: list[Range], done: Compacted) -> None:
+    """Those of which the larger file says what they say, if readers still see that one instead of them."""
+    info = file_info(fs, f"{folder}/{larger.name}")
+
+    def agrees(part: Range) -> bool | None:
+        try:
+            return merge.says_the_same(info, file_info(fs, f"{folder}/{part.name}"))
+        except FileNotFoundError:
+            return None  # another compaction was here
+
+    def delete(part: Range) -> bool:
+        try:
+            return fs.delete(f"{folder}/{part.name}")
+        except FileNotFoundError:
+            return False
+
+    with ThreadPoolExecutor(_QUESTIONS) as pool:
+        verdicts = list(zip(parts, pool.map(agrees, parts), strict=True))
+        done.kept += [f"{folder}/{part.name}" for part, verdict in verdicts if verdict is False]
+        if larger.name in {file.name for file in visible(fs.names(folder))}:
+            done.deleted += sum(pool.map(delete, [part for part, verdict in verdicts if verdict]))
