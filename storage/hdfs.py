@@ -183,9 +183,12 @@ class _Pieces(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._errors():
-            self._reader.seek(offset, whence)
-        return self.tell()
+        size = len(self._reader)
+        target = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: size}[whence]
+        if not 0 <= target <= size:  # hdfs_native would panic
+            raise ValueError(f"there is no byte {target} in a file of {size}")
+        self._reader.seek(target)
+        return target
 
     def tell(self) -> int:
         position: int = self._reader.tell()

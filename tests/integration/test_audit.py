@@ -111,6 +111,8 @@ def test_an_open_file_can_be_read_from_anywhere(fs: Hdfs, layout: Layout) -> Non
     path = Lander(fs, layout, codec_="null").events(20_000).file()
     whole = fs.read(path)
     with fs.open(path) as file:
-        for at in (5_000_000, 0, len(whole) - 4):
+        for at in (len(whole) // 2, 0, len(whole) - 4):
             assert (file.seek(at), file.read(4)) == (at, whole[at : at + 4])
         assert file.seek(-4, 2) == len(whole) - 4
+        with pytest.raises(ValueError, match="there is no byte"):
+            file.seek(len(whole) + 1)
