@@ -212,6 +212,16 @@ class Sink(Section):
     memory_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     cut_poll_seconds: Annotated[float, Field(gt=0)] = 1.0
     schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
+    raw_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
+
+
+class Compaction(Section):
+    """When landed files are too small, and how long they stay beside the larger one for readers that began before."""
+
+    target_bytes: Annotated[int, Field(ge=1)] = 128 * 1024 * 1024
+    small_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
+    min_files: Annotated[int, Field(ge=2)] = 8
+    grace_seconds: Annotated[float, Field(ge=0)] = 3600.0
 
     def process(self, number: int) -> Self:
         """The settings of one of several, from 1: its own port, and its own name if they have any."""

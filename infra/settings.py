@@ -28,7 +28,7 @@ from pydantic_settings import (
 
 from infra.errors import ConfigurationError
 from infra.policy import Section
-from infra.sections import Airflow, Collector, Hdfs, Kafka, Processing, Sink, Spark, Webapp
+from infra.sections import Airflow, Collector, Compaction, Hdfs, Kafka, Processing, Sink, Spark, Webapp
 
 PREFIX = "CLICKSTREAM_"
 CONFIG_DIR = Path(__file__).parent / "config"
@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     airflow: Airflow = Airflow()
     collector: Collector = Collector()
     sink: Sink = Sink()
+    compaction: Compaction = Compaction()
     processing: Processing = Processing()
     webapp: Webapp = Webapp()
     _file: Path | None = None  # where it is not the home's own

@@ -2,6 +2,7 @@
 
     <cuts>/chain/<number>.json   the cuts in their order, each taken by one exclusive rename
     <cuts>/<name>.json           the same content by name: what people and Airflow ask for
+    <retired>/begins.json        where raw begins, once retention has taken the batches before
 
 The chain is the truth: a cut begins where the one before it ends, so two processes that cut at once get two batches
 that share no offset. A crash between the two files is repaired by whoever comes next.
@@ -12,8 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from storage.errors import BatchError
@@ -21,6 +23,7 @@ from storage.hdfs import Hdfs
 from storage.layout import BUCKET, Layout, Range, bucket, visible
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_TOGETHER = 512  # questions asked side by side
 _LINK = re.compile(r"^(\d{19})\.json$")
 
 
@@ -60,6 +63,27 @@ class Cut:
             return cls(document["name"], document["number"], document["topic"], document["taken_at"], starts, ends)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BatchError(f"not a cut: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Begins:
+    """Raw holds what comes after batch `number`: offsets from `offsets[p]` on, from 0 of partitions not named."""
+
+    number: int = 0
+    offsets: dict[int, int] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        offsets = {str(p): offset for p, offset in self.offsets.items()}
+        return json.dumps({"number": self.number, "offsets": offsets}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Begins:
+        """Raises BatchError when it is none."""
+        try:
+            document = json.loads(data)
+            return cls(document["number"], {int(p): int(offset) for p, offset in document["offsets"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BatchError(f"begins.json does not say where raw begins: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +152,33 @@ def newest(fs: Hdfs, layout: Layout, known: Cut | None = None) -> Cut | None:
             return known
 
 
-def all(fs: Hdfs, layout: Layout) -> Iterator[Cut]:
-    """Every cut, from the first on."""
-    for number in _numbers(fs, layout):
-        yield _read(fs, layout, number)
+def before(fs: Hdfs, layout: Layout, cut: Cut) -> Cut | None:
+    """The cut before this one; None for the first."""
+    return _read(fs, layout, cut.number - 1) if cut.number > 1 else None
+
+
+def all(fs: Hdfs, layout: Layout, after: int = 0) -> Iterator[Cut]:
+    """Every cut, from the first on, or from the one that follows number `after`."""
+    numbers = [number for number in _numbers(fs, layout) if number > after]
+    with ThreadPoolExecutor(16) as pool:
+        for at in range(0, len(numbers), _TOGETHER):
+            yield from pool.map(lambda number: _read(fs, layout, number), numbers[at : at + _TOGETHER])
+
+
+def begins(fs: Hdfs, layout: Layout) -> Begins:
+    """Where raw begins: at offset 0 of each partition, before retention took anything."""
+    with suppress(FileNotFoundError):
+        return Begins.from_json(fs.read(f"{layout.retired}/begins.json"))
+    return Begins()
 
 
 def files(fs: Hdfs, layout: Layout, cut: Cut) -> list[RawFile]:
-    """The visible files that hold any of the batch's offsets, by partition and offset; complete or not."""
+    """The visible files that hold any of the batch's offsets, by partition and offset; complete or not.
+
+    Raises BatchError for a batch whose files retention has taken: to a reader it would look as if it had been empty.
+    """
+    if cut.number <= begins(fs, layout).number:
+        raise BatchError(f"the raw files of batch {cut.name} are gone: they were older than sink.raw_retention_days")
     found = []
     for partition, end in sorted(cut.ends.items()):
         start = cut.starts[partition]

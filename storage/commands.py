@@ -1,4 +1,4 @@
-"""sink, cut, ledger, report: from the stream to batches that are known to be complete."""
+"""sink, cut, report: from the stream to batches that are known to be complete; proof stands in proof_commands.py."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.settings import Settings
+from storage.proof_commands import AS_JSON, BATCH, audit, compact, find_cut, ledger, platform
 
 if TYPE_CHECKING:
     from rich.progress import Task
 
-    from storage.batches import Cut
-    from storage.hdfs import Hdfs
-    from storage.layout import Layout
-    from storage.ledger import BatchLedger
     from storage.metrics import SinkMetrics
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
-_BATCH = click.option("--batch", metavar="NAME", help="The cut that ends the batch; the newest by default.")
 
 
 @click.command()
@@ -78,13 +72,13 @@ def _progress(metrics: SinkMetrics) -> Iterator[None]:
 
 @click.command()
 @click.option("--name", help="Name of the cut; the time in UTC by default. A name that exists is shown again.")
-@_AS_JSON
+@AS_JSON
 def cut(name: str | None, as_json: bool) -> dict[str, Any]:
     """End a batch now: at the end of each partition of the topic."""
     from infra.topics import end_offsets
     from storage import batches
 
-    settings, fs, layout = _platform()
+    settings, fs, layout = platform()
     name = name or datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     taken = batches.take(fs, layout, name, lambda: end_offsets(settings, layout.topic))
     facts: dict[str, Any] = json.loads(taken.to_json()) | {"offsets": taken.offsets}
@@ -93,33 +87,8 @@ def cut(name: str | None, as_json: bool) -> dict[str, Any]:
 
 
 @click.command()
-@_BATCH
-@_AS_JSON
-@click.pass_context
-def ledger(context: click.Context, batch: str | None, as_json: bool) -> dict[str, Any]:
-    """Show what became of each offset of a batch. Exit code 1 if a gate does not balance.
-
-    A batch that has not been curated yet is judged by its landing gate alone.
-    """
-    from storage import ledger as ledgers
-
-    _, fs, layout = _platform()
-    found = ledgers.landing(fs, layout, _cut(fs, layout, batch))
-    if found.landed_complete:
-        ledgers.record_landing(fs, layout, found)
-    facts = found.facts()
-    if as_json:
-        click.echo(json.dumps(facts))
-    else:
-        _show(found)
-    if not found.landed_complete or (found.curated_yet and not found.published_balanced):
-        context.exit(1)
-    return facts
-
-
-@click.command()
-@_BATCH
-@_AS_JSON
+@BATCH
+@AS_JSON
 def report(batch: str | None, as_json: bool) -> dict[str, Any]:
     """Show a batch in numbers: the ledger's, and those of the newest export."""
     from rich.console import Console
@@ -128,8 +97,8 @@ def report(batch: str | None, as_json: bool) -> dict[str, Any]:
     from storage import ledger as ledgers
     from storage import report as reports
 
-    settings, fs, layout = _platform()
-    facts = reports.facts(fs, settings.hdfs.root, ledgers.landing(fs, layout, _cut(fs, layout, batch)))
+    settings, fs, layout = platform()
+    facts = reports.facts(fs, settings.hdfs.root, ledgers.landing(fs, layout, find_cut(fs, layout, batch)))
     if as_json:
         click.echo(json.dumps(facts))
         return facts
@@ -142,45 +111,4 @@ def report(batch: str | None, as_json: bool) -> dict[str, Any]:
     return facts
 
 
-def _platform() -> tuple[Settings, Hdfs, Layout]:
-    from storage.hdfs import Hdfs
-    from storage.layout import Layout
-
-    settings = Settings.from_env()
-    return settings, Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
-
-
-def _cut(fs: Hdfs, layout: Layout, name: str | None) -> Cut:
-    """The named cut, else the newest."""
-    from storage import batches
-    from storage.errors import BatchError
-
-    found = batches.get(fs, layout, name) if name else batches.newest(fs, layout)
-    if found is None:
-        raise BatchError(f"{layout.topic} has no cut yet; `clickstream cut` takes one")
-    return found
-
-
-def _show(found: BatchLedger) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = ("offsets", "landed", "quarantined", "explained", "lost", "missing", "files")
-    published = ("curated", "duplicates", "invalid", "unpublished")
-    table = Table(title=f"batch {found.number}: {found.name}")
-    for name in ("partition", *columns, *published):
-        table.add_column(name, justify="right")
-    for row in found.partitions:
-        values = [getattr(row, name) for name in (*columns, *published)]
-        table.add_row(str(row.partition), *("-" if value is None else f"{value:,}" for value in values))
-    sums = [f"{found.total(name):,}" for name in columns]
-    later = [f"{found.total(name):,}" if found.curated_yet else "-" for name in published]
-    table.add_row("all", *sums, *later)
-    console = Console()
-    console.print(table)
-    console.print(f"landing gate: {'balanced' if found.landed_complete else f'missing {found.missing}'}")
-    verdict = "balanced" if found.published_balanced else "does not balance" if found.curated_yet else "not curated yet"
-    console.print(f"publish gate: {verdict}")
-
-
-commands: list[click.Command] = [sink, cut, ledger, report]
+commands: list[click.Command] = [sink, cut, ledger, report, audit, compact]

@@ -120,7 +120,7 @@ class Container:
 
     def __init__(self, schema: Mapping[str, Any], partition: int, codec: Codec) -> None:
         self._schema, self._codec = schema, codec
-        self._compress = _COMPRESS[codec]
+        self._compress = COMPRESS[codec]
         self._partition = varint(partition)
         self._sync = os.urandom(16)  # a predictable one could be planted in an event and would split the file there
         self._blocks: list[bytes] = []
@@ -185,7 +185,7 @@ def _deflate(data: bytes) -> bytes:
     return raw.compress(data) + raw.flush()
 
 
-_COMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
+COMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
     "zstandard": lambda data: zstd.compress(data, 3),
     "deflate": _deflate,
     "null": lambda data: data,

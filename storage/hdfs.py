@@ -8,12 +8,13 @@ answers.
 from __future__ import annotations
 
 import getpass
+import io
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -24,6 +25,7 @@ from storage.errors import StorageError, Unreachable
 if TYPE_CHECKING:
     from hdfs_native import Client
 
+_READ_AHEAD = 1 << 22  # bytes
 _Names = list[str]  # within the class `list` is a verb
 
 # Three tries are over after 9 s; the default of 15 takes three minutes. A conf_dir decides for itself: failover between
@@ -89,6 +91,20 @@ class Hdfs:
         """The first `size` bytes, fewer when the file is shorter."""
         with self._errors(path):
             return self._client.read(path).read(size)
+
+    def open(self, path: str) -> BinaryIO:
+        """The file for reading in pieces, some megabytes ahead."""
+        with self._errors(path):
+            return io.BufferedReader(_Pieces(self._client.read(path), lambda: self._errors(path)), _READ_AHEAD)
+
+    def count_files(self, path: str) -> int:
+        """How many files lie in the folder and below it, by one question; 0 when there is no such folder."""
+        try:
+            with self._errors(path):
+                count: int = self._client.get_content_summary(path).file_count
+        except FileNotFoundError:
+            return 0
+        return count
 
     def create(self, path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
         """Writes a new file and closes it; returns its size in bytes. FileExistsError when the name is taken.
@@ -187,6 +203,37 @@ class Hdfs:
             raise Unreachable(path, self.address, _first_line(error)) from error
         except (RuntimeError, ValueError) as error:
             raise StorageError(path, _first_line(error)) from error
+
+
+class _Pieces(io.RawIOBase):
+    """hdfs_native's reader with what Python's buffered reader asks for."""
+
+    def __init__(self, reader: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:
+        self._reader, self._errors = reader, errors
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        size = len(self._reader)
+        target = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: size}[whence]
+        if not 0 <= target <= size:  # hdfs_native would panic
+            raise ValueError(f"there is no byte {target} in a file of {size}")
+        self._reader.seek(target)
+        return target
+
+    def tell(self) -> int:
+        position: int = self._reader.tell()
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        with self._errors():
+            data: bytes = self._reader.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,8 @@
 /clickstream/epochs/clicks/p=03/{e=N,fenced}/                               who owns the partition
 /clickstream/cuts/clicks/<name>.json                                        where a batch ends
 /clickstream/ledger/clicks/<name>.json                                      what became of a batch
+/clickstream/ledger/clicks/published/<name>.json                            what curation counted of it
+/clickstream/retired/clicks/                                                what is kept of batches whose raw is gone
 """
 
 from __future__ import annotations
@@ -59,6 +61,10 @@ class Layout:
     @property
     def ledger(self) -> str:
         return f"{self.root}/ledger/{self.topic}"
+
+    @property
+    def retired(self) -> str:
+        return f"{self.root}/retired/{self.topic}"
 
     def file(self, partition: int, first: int, last: int, suffix: str = "avro") -> str:
         """Path below raw(partition) or quarantine(partition): bucket and file name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,7 +22,9 @@ from storage.errors import BatchError, ContainerError, StorageError
 from storage.hdfs import Hdfs
 from storage.layout import Layout, Range
 
+Counts = Mapping[int, tuple[int, int, int]]  # partition -> (curated, duplicates, invalid)
 _HEAD = 1 << 16  # bytes; a header is some 6,000
+_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,45 +129,103 @@ class BatchLedger:
 
 
 def landing(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
-    """The ledger as of now: the landing terms counted anew, the publish terms as recorded. Writes nothing."""
-    files = [(file, file_info(fs, file.path)) for file in batches.files(fs, layout, cut)]
-    recorded = {p.partition: p for p in stored.partitions} if (stored := _stored(fs, layout, cut)) else {}
-    rows = []
-    for partition, end in sorted(cut.ends.items()):
-        mine = [(file, info) for file, info in files if file.partition == partition]
-        row = _count(PartitionLedger(partition, cut.starts[partition], end), mine)
-        if old := recorded.get(partition):
-            row = replace(row, curated=old.curated, duplicates=old.duplicates, invalid=old.invalid)
-        rows.append(row)
-    return BatchLedger(cut.name, cut.number, cut.topic, tuple(rows))
+    """The ledger as of now. Writes nothing, and asks Kafka nothing.
+
+    What was recorded of a batch that has landed completely is final and not counted again.
+    """
+    stored = recorded(fs, layout, cut.name)
+    return stored if stored is not None and stored.landed_complete else count(fs, layout, cut)
+
+
+def count(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
+    """The ledger from the files' names and headers, and from what curation recorded."""
+    files = batches.files(fs, layout, cut)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        infos = list(pool.map(lambda file: file_info(fs, file.path), files))
+    mine: dict[int, list[tuple[RawFile, FileInfo]]] = {partition: [] for partition in sorted(cut.ends)}
+    for file, info in zip(files, infos, strict=True):
+        mine[file.partition].append((file, info))
+    rows = (tally(PartitionLedger(p, cut.starts[p], cut.ends[p]), found) for p, found in mine.items())
+    ledger = BatchLedger(cut.name, cut.number, cut.topic, tuple(rows))
+    return with_published(ledger, published(fs, layout, cut.name))
 
 
 def read(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
     """The ledger as it was last recorded. Raises BatchError when it has not been."""
-    ledger = _stored(fs, layout, cut)
+    ledger = recorded(fs, layout, cut.name)
     if ledger is None:
         raise BatchError(f"batch {cut.name} has no ledger yet; `clickstream ledger --batch {cut.name}` counts")
     return ledger
 
 
 def record_landing(fs: Hdfs, layout: Layout, ledger: BatchLedger) -> None:
-    """Keeps the ledger beside the data, unless there is one: that may know the publish terms already."""
-    with suppress(FileExistsError):
-        fs.write_atomically(_path(layout, ledger.name), ledger.to_json())
+    """Keeps the ledger beside the data once the landing gate balances; nothing is written before, or twice."""
+    if not ledger.landed_complete:
+        return
+    stored = recorded(fs, layout, ledger.name)
+    if stored is None or not stored.landed_complete:
+        write(fs, layout, ledger)
 
 
-def record_publish(fs: Hdfs, layout: Layout, cut: Cut, counts: Mapping[int, tuple[int, int, int]]) -> BatchLedger:
-    """Records what curation made of the batch: partition -> (curated, duplicates, invalid); none counts as zeros."""
+def record_publish(fs: Hdfs, layout: Layout, cut: Cut, counts: Counts) -> BatchLedger:
+    """Records what curation made of the batch: partition -> (curated, duplicates, invalid); none counts as zeros.
+
+    They are kept in a file of their own as well: the only terms that can't be counted again from raw.
+    """
     unknown = counts.keys() - cut.ends.keys()
     if unknown:
         raise BatchError(f"batch {cut.name} has no partitions {sorted(unknown)}")
+    whole = {p: counts.get(p, (0, 0, 0)) for p in cut.ends}
+    record_counts(fs, layout, cut.name, whole)
+    return write(fs, layout, with_published(landing(fs, layout, cut), whole))
+
+
+def record_counts(fs: Hdfs, layout: Layout, name: str, counts: Counts) -> None:
+    """Keeps what curation counted where a rebuild finds it without asking the tables."""
+    data = json.dumps({str(p): list(terms) for p, terms in sorted(counts.items())}).encode()
+    fs.write_atomically(_published_path(layout, name), data, overwrite=True)
+
+
+def write(fs: Hdfs, layout: Layout, ledger: BatchLedger) -> BatchLedger:
+    """Keeps the ledger; gives what was written at last.
+
+    Curation may record its counts at the same moment: whoever writes looks for them afterwards, so that the last
+    writer has seen them.
+    """
+    while True:
+        fs.write_atomically(path(layout, ledger.name), ledger.to_json(), overwrite=True)
+        again = with_published(ledger, published(fs, layout, ledger.name))
+        if again == ledger:
+            return ledger
+        ledger = again
+
+
+def published(fs: Hdfs, layout: Layout, name: str) -> Counts:
+    """What curation recorded: partition -> (curated, duplicates, invalid); empty before it.
+
+    Of batches that were curated before these counts had a file of their own, only the ledger knows them.
+    """
+    place = _published_path(layout, name)
+    try:
+        document = json.loads(fs.read(place))
+        return {int(p): (int(c), int(d), int(i)) for p, (c, d, i) in document.items()}
+    except FileNotFoundError:
+        stored = recorded(fs, layout, name)
+        rows = stored.partitions if stored is not None else ()
+        return {p.partition: (p.curated, p.duplicates or 0, p.invalid or 0) for p in rows if p.curated is not None}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StorageError(place, f"not the counts of a batch: {error!r}") from error
+
+
+def with_published(ledger: BatchLedger, counts: Counts) -> BatchLedger:
+    """The ledger with these publish terms; as it is without any."""
+    if not counts:
+        return ledger
     rows = []
-    for row in landing(fs, layout, cut).partitions:
+    for row in ledger.partitions:
         curated, duplicates, invalid = counts.get(row.partition, (0, 0, 0))
         rows.append(replace(row, curated=curated, duplicates=duplicates, invalid=invalid))
-    ledger = BatchLedger(cut.name, cut.number, cut.topic, tuple(rows))
-    fs.write_atomically(_path(layout, cut.name), ledger.to_json(), overwrite=True)
-    return ledger
+    return replace(ledger, partitions=tuple(rows))
 
 
 def file_info(fs: Hdfs, path: str) -> FileInfo:
@@ -180,7 +241,8 @@ def file_info(fs: Hdfs, path: str) -> FileInfo:
         size *= 16
 
 
-def _count(row: PartitionLedger, files: Iterable[tuple[RawFile, FileInfo]]) -> PartitionLedger:
+def tally(row: PartitionLedger, files: Iterable[tuple[RawFile, FileInfo]]) -> PartitionLedger:
+    """The row with the landing terms of these files. Raises StorageError where name and header differ."""
     for file, info in files:
         if (info.partition, info.first, info.last) != (row.partition, file.range.first, file.range.last):
             raise StorageError(file.path, f"its header says partition {info.partition}, {info.first}..{info.last}")
@@ -203,11 +265,17 @@ def _within(part: Range, first: int, last: int) -> int:
     return max(0, min(part.last, last) - max(part.first, first) + 1)
 
 
-def _stored(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger | None:
+def recorded(fs: Hdfs, layout: Layout, name: str) -> BatchLedger | None:
+    """The ledger as it was last recorded; None when it has not been."""
     with suppress(FileNotFoundError):
-        return BatchLedger.from_json(fs.read(_path(layout, cut.name)))
+        return BatchLedger.from_json(fs.read(path(layout, name)))
     return None
 
 
-def _path(layout: Layout, name: str) -> str:
+def path(layout: Layout, name: str) -> str:
+    """Where the ledger of the batch of that name lies."""
     return f"{layout.ledger}/{name}.json"
+
+
+def _published_path(layout: Layout, name: str) -> str:
+    return f"{layout.ledger}/published/{name}.json"

@@ -60,7 +60,7 @@ def extent(schema: Any) -> int:
 
 def transcoder(writer: Schema, reader: Schema) -> Callable[[bytes], bytes]:
     """A function from a body of `writer` to the body of the same event in `reader`; raises ContainerError."""
-    old, new = (parse_schema(_without_logical_types(schema)) for schema in (writer, reader))
+    old, new = (parse_schema(without_logical_types(schema)) for schema in (writer, reader))
 
     def transcode(body: bytes) -> bytes:
         source, target = io.BytesIO(body), io.BytesIO()
@@ -75,8 +75,8 @@ def transcoder(writer: Schema, reader: Schema) -> Callable[[bytes], bytes]:
     return transcode
 
 
-def _without_logical_types(schema: Any) -> Any:
+def without_logical_types(schema: Any) -> Any:
     """Times stay integers: a datetime can't hold all of them."""
     if isinstance(schema, dict):
-        return {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
-    return [_without_logical_types(part) for part in schema] if isinstance(schema, list) else schema
+        return {key: without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
+    return [without_logical_types(part) for part in schema] if isinstance(schema, list) else schema

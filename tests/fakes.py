@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from confluent_kafka import KafkaError, KafkaException
 
 from ingest.errors import PublishError
 from ingest.publisher import PublisherState, Way
 from ingest.spool import Record
+from storage.hdfs import Entry, Hdfs
 
 
 class FakeExports:
@@ -128,3 +131,99 @@ class FakeMessage:
 
     def value(self) -> bytes:
         return self._record.value
+
+
+class FakeHdfs(Hdfs):
+    """HDFS in memory: `files` are path -> (content, time of change in ms); a folder is there as long as a file is, or
+    when it was made. `before(verb, path)` is called before each step that changes something and may raise."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[bytes, int]] = {}
+        self.folders: set[str] = set()
+        self.children: dict[str, set[str]] = {}
+        self.now = 1_000
+        self.reads: list[str] = []
+        self.before: Callable[[str, str], None] = lambda verb, path: None
+        self._lock = threading.RLock()
+
+    def list(self, path: str) -> list[Entry]:
+        with self._lock:
+            if path not in self.children and path not in self.folders:
+                raise FileNotFoundError(path)
+            return [self._entry(path, name) for name in sorted(self.children.get(path, ()))]
+
+    def exists(self, path: str) -> bool:
+        return path in self.files or path in self.folders or path in self.children
+
+    def read(self, path: str) -> bytes:
+        self.reads.append(path)
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path][0]
+
+    def read_head(self, path: str, size: int) -> bytes:
+        return self.read(path)[:size]
+
+    def open(self, path: str) -> BinaryIO:
+        return io.BytesIO(self.read(path))
+
+    def count_files(self, path: str) -> int:
+        with self._lock:
+            return sum(file.startswith(f"{path}/") for file in self.files)
+
+    def create(self, path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
+        self.before("create", path)
+        with self._lock:
+            if self.exists(path):
+                raise FileExistsError(path)
+            if not create_parents and not self.exists(path.rsplit("/", 1)[0]):
+                raise FileNotFoundError(path)
+        data = b"".join(chunks)
+        with self._lock:
+            self._put(path, data, self.now)
+        return len(data)
+
+    def rename(self, source: str, target: str, overwrite: bool = False) -> None:
+        """Of files alone."""
+        self.before("rename", source)
+        with self._lock:
+            if source not in self.files:
+                raise FileNotFoundError(source)
+            if self.exists(target) and not overwrite:
+                raise FileExistsError(target)
+            data, changed = self.files[source]
+            self._put(target, data, changed)
+            self._remove(source)
+
+    def mkdirs(self, path: str) -> None:
+        with self._lock:
+            self.folders.add(path)
+            self._link(path)
+
+    def delete(self, path: str, recursive: bool = False) -> bool:
+        self.before("delete", path)
+        with self._lock:
+            gone = [f for f in self.files if f == path or (recursive and f.startswith(f"{path}/"))]
+            for file in gone:
+                self._remove(file)
+        return bool(gone)
+
+    def _entry(self, folder: str, name: str) -> Entry:
+        path = f"{folder}/{name}"
+        data, changed = self.files.get(path, (b"", 0))
+        return Entry(name, path, len(data), path not in self.files, changed)
+
+    def _put(self, path: str, data: bytes, changed: int) -> None:
+        self.files[path] = data, changed
+        self._link(path)
+
+    def _link(self, path: str) -> None:
+        while path:
+            folder, name = path.rsplit("/", 1)
+            self.children.setdefault(folder, set()).add(name)
+            path = folder
+
+    def _remove(self, path: str) -> None:
+        del self.files[path]
+        folder, name = path.rsplit("/", 1)
+        self.children[folder].discard(name)

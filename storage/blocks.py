@@ -1,0 +1,210 @@
+"""Avro containers, read block by block: raw for whoever copies them, decoded for whoever looks at the records. No I/O
+but on the file that is given.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, BinaryIO
+
+import fastavro
+from fastavro.schema import parse_schema
+
+from ingest.codec import schema_fingerprint
+from storage.containers import Codec, FileInfo, read_metadata, varint
+from storage.errors import ContainerError
+from storage.schemas import without_logical_types
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Plain = tuple[bytes | None, bytes | None]  # key, value
+Row = tuple[int, int, int, Any]  # partition, offset, appended_at in milliseconds, the event's fields or Plain
+
+_HEADER = parse_schema(
+    {
+        "type": "record",
+        "name": "Header",
+        "fields": [
+            {"name": "magic", "type": {"type": "fixed", "name": "Magic", "size": 4}},
+            {"name": "meta", "type": {"type": "map", "values": "bytes"}},
+            {"name": "sync", "type": {"type": "fixed", "name": "Sync", "size": 16}},
+        ],
+    }
+)
+_LONG = parse_schema("long")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """All that comes before the first block; `schema` is the envelope's."""
+
+    info: FileInfo
+    schema: Mapping[str, Any]
+    codec: Codec
+    sync: bytes
+
+    @property
+    def event(self) -> Any:
+        """The event's own schema; None in a file of plain envelopes."""
+        return next((field["type"] for field in self.schema["fields"] if field["name"] == "event"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """So many records, compressed as the file's codec says."""
+
+    count: int
+    data: bytes
+
+
+def _inflate(data: bytes) -> bytes:
+    return zlib.decompress(data, -15)
+
+
+_DECOMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
+    "zstandard": zstd.decompress,
+    "deflate": _inflate,
+    "null": lambda data: data,
+}
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Reads up to the first block. Raises ContainerError."""
+    whole = _Kept(file)
+    source: Any = whole
+    try:
+        found: Any = fastavro.schemaless_reader(source, _HEADER, None)
+        meta = found["meta"]
+        schema, codec = json.loads(meta["avro.schema"]), meta.get("avro.codec", b"null").decode()
+    except Exception as error:  # fastavro raises whatever its input makes it stumble over
+        raise ContainerError(f"not an Avro container: {error!r}") from error
+    if codec not in _DECOMPRESS:
+        raise ContainerError(f"codec {codec!r} is none of ours")
+    return Header(read_metadata(bytes(whole.kept)), schema, codec, found["sync"])
+
+
+def blocks(file: BinaryIO, header: Header) -> Iterator[Block]:
+    """What follows the header. Raises ContainerError where the file is cut short or garbled."""
+    while (count := _long(file)) is not None:
+        size = _long(file)
+        if size is None or size < 0 or count < 0:
+            raise ContainerError("a block that is cut short")
+        data, sync = file.read(size), file.read(16)
+        if len(data) < size or sync != header.sync:
+            raise ContainerError("a block that does not end in the file's sync marker")
+        yield Block(count, data)
+
+
+def unpack(header: Header, block: Block) -> bytes:
+    """The block's records as they are encoded. Raises ContainerError."""
+    try:
+        return _DECOMPRESS[header.codec](block.data)
+    except Exception as error:
+        raise ContainerError(f"a block that is not {header.codec}: {error!r}") from error
+
+
+def bodies(header: Header, block: Block) -> Iterator[tuple[int, int, int, bytes]]:
+    """(partition, offset, appended_at, the event's bytes). Raises ContainerError."""
+    event = parse_schema(without_logical_types(header.event))
+    for stream, head in _envelopes(header, block):
+        start = stream.tell()
+        _decode(stream, event)
+        stop = stream.tell()
+        stream.seek(start)
+        yield *head, stream.read(stop - start)
+
+
+def rows(file: BinaryIO) -> Iterator[Row]:
+    """Every record, decoded by the schema in the file. Raises ContainerError at the first that does not follow it."""
+    header = read_header(file)
+    event = header.event
+    if event is not None and header.info.fingerprint not in ("", _fingerprint(json.dumps(event))):
+        raise ContainerError(f"the schema in it has not the fingerprint {header.info.fingerprint} that its header says")
+    plain = without_logical_types(header.schema)
+    every = parse_schema({"type": "array", "items": plain})
+    tail = parse_schema(without_logical_types(event) if event is not None else _plain(plain))
+    for block in blocks(file, header):
+        for row in _together(header, block, every) or _one_by_one(header, block, tail):
+            body = row["event"] if event is not None else (row["key"], row["value"])
+            yield row["partition"], row["offset"], row["appended_at"], body
+
+
+def _together(header: Header, block: Block, every: Any) -> list[Any]:
+    """The block's records as the items of an Avro array, which its encoding is but for two numbers: so they are decoded
+    in one call. None of them when any can't be.
+    """
+    stream = io.BytesIO(b"".join((varint(block.count), unpack(header, block), b"\x00")))
+    try:
+        found: list[Any] = _decode(stream, every)
+    except ContainerError:
+        return []
+    return found if len(found) == block.count and not stream.read(1) else []
+
+
+def _one_by_one(header: Header, block: Block, tail: Any) -> Iterator[Any]:
+    """Those up to the first that can't be decoded, at which it raises ContainerError."""
+    names = ("partition", "offset", "appended_at")
+    for stream, head in _envelopes(header, block):
+        body = _decode(stream, tail)
+        yield dict(zip(names, head, strict=True)) | (body if header.event is None else {"event": body})
+
+
+@lru_cache(64)
+def _fingerprint(schema: str) -> str:
+    return schema_fingerprint(json.loads(schema)).hex()
+
+
+def _plain(envelope: Any) -> dict[str, Any]:
+    """What an envelope without event holds besides its first three fields."""
+    return {**envelope, "fields": envelope["fields"][3:]}
+
+
+def _envelopes(header: Header, block: Block) -> Iterator[tuple[io.BytesIO, tuple[int, int, int]]]:
+    """The block's stream once per record, at the record's fourth field, and its first three."""
+    data = unpack(header, block)
+    stream = io.BytesIO(data)
+    for _ in range(block.count):
+        partition, offset, appended_at = (_decode(stream, _LONG) for _ in range(3))
+        yield stream, (partition, offset, appended_at)
+    if stream.tell() != len(data):
+        raise ContainerError(f"{len(data) - stream.tell()} bytes in a block after its last record")
+
+
+def _decode(stream: io.BytesIO, schema: Any) -> Any:
+    try:
+        return fastavro.schemaless_reader(stream, schema, None)
+    except Exception as error:
+        raise ContainerError(f"a record that does not follow the file's schema: {error!r}") from error
+
+
+def _long(file: BinaryIO) -> int | None:
+    """Avro's long; None at the end of the file."""
+    n = shift = 0
+    while byte := file.read(1):
+        n, shift = n | (byte[0] & 0x7F) << shift, shift + 7
+        if byte[0] < 0x80:
+            return (n >> 1) ^ -(n & 1)
+    if shift:
+        raise ContainerError("a number that is cut short")
+    return None
+
+
+class _Kept:
+    """Keeps what is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.kept = file, bytearray()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.kept += data
+        return data

@@ -1,0 +1,275 @@
+"""ledger, audit, compact: what became of each offset, the proof of it, and fewer files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from storage.audit import Audit
+    from storage.batches import Cut
+    from storage.hdfs import Hdfs
+    from storage.layout import Layout
+    from storage.ledger import BatchLedger
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+BATCH = click.option("--batch", metavar="NAME", help="The cut that ends the batch; the newest by default.")
+_COLUMNS = ("offsets", "landed", "quarantined", "explained", "lost", "missing", "files")
+_PUBLISHED = ("curated", "duplicates", "invalid", "unpublished")
+_WATCH_SECONDS = 2.0
+
+
+@click.group(invoke_without_command=True)
+@BATCH
+@click.option("--all", "every", is_flag=True, help="All batches, one line each.")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@AS_JSON
+@click.pass_context
+def ledger(context: click.Context, batch: str | None, every: bool, watch: bool, as_json: bool) -> None:
+    """Show what became of each offset of a batch. Exit code 1 if a gate does not balance.
+
+    A batch that has not been curated yet is judged by its landing gate alone.
+    """
+    if context.invoked_subcommand:
+        return
+    if every and batch:
+        raise click.UsageError("--all and --batch exclude each other")
+    if watch and as_json:
+        raise click.UsageError("--watch and --json exclude each other")
+    _, fs, layout = platform()
+
+    def look() -> list[BatchLedger]:
+        return _all(fs, layout) if every else [_look(fs, layout, find_cut(fs, layout, batch))]
+
+    show = _table if every else _show
+    if watch:
+        watch_until_interrupted(lambda: show(look()))
+        return
+    found = look()
+    if as_json:
+        facts = [one.facts() for one in found]
+        click.echo(json.dumps({"batches": facts} if every else facts[0]))
+    else:
+        _console().print(*show(found), sep="\n")
+    if any(not one.landed_complete or (one.curated_yet and not one.published_balanced) for one in found):
+        context.exit(1)
+
+
+@ledger.command()
+@AS_JSON
+def rebuild(as_json: bool) -> None:
+    """Write the ledgers of all batches anew, from what lies on HDFS alone."""
+    from storage.history import rebuild as rebuild_all
+
+    _, fs, layout = platform()
+    with _progress("batches", as_json) as step:
+        done = rebuild_all(fs, layout, lambda: step(1))
+    if as_json:
+        click.echo(json.dumps(done.facts()))
+        return
+    click.echo(
+        f"{done.batches:,} batches: {done.written:,} ledgers written, {done.same:,} were the same or are not due"
+    )
+    if done.retired:
+        click.echo(f"{done.retired:,} of them from what retention kept, since their raw files are gone")
+    if done.incomplete:
+        click.echo(f"{len(done.incomplete):,} have not landed completely: {', '.join(done.incomplete[:10])}")
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Read and decode every record, not only names and headers.")
+@click.option("--topic", help="The topic; that of the settings by default.")
+@AS_JSON
+@click.pass_context
+def audit(context: click.Context, deep: bool, topic: str | None, as_json: bool) -> None:
+    """Prove that each offset of all history is on HDFS exactly once. Exit code 1, with the first violation, if not."""
+    from storage.audit import audit as audit_all
+    from storage.layout import Layout
+
+    settings, fs, layout = platform()
+    if topic:
+        layout = Layout(settings.hdfs.root, topic)
+    with _progress("files", as_json) as step:
+        found = audit_all(fs, layout, deep, step)
+    if as_json:
+        click.echo(json.dumps(found.facts()))
+    else:
+        _show_audit(found)
+    if found.violations:
+        context.exit(1)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what there is to do.")
+@AS_JSON
+@click.pass_context
+def compact(context: click.Context, dry_run: bool, as_json: bool) -> None:
+    """Make small landed files of closed batches into larger ones; delete raw files that are past their retention.
+
+    Exit code 1 if a file could not be read, or if retention met a batch whose ledger does not balance.
+    """
+    from storage import compact as compaction
+    from storage.retention import expire
+
+    settings, fs, layout = platform()
+    expired = expire(fs, layout, settings.sink.raw_retention_days, datetime.now(UTC), dry_run)
+    done = compaction.compact(fs, layout, settings.compaction, settings.sink.codec, time.time, dry_run)
+    if as_json:
+        click.echo(json.dumps(done.facts() | {"dry_run": dry_run, "expired": expired.facts()}))
+    else:
+        will = "would become" if dry_run else "became"
+        outcome = done.groups if dry_run else done.written
+        click.echo(f"{done.files_before:,} files of {done.bytes_before:,} bytes {will} {outcome:,}")
+        if not dry_run:
+            click.echo(f"{done.deleted:,} old files deleted, {done.ledgers:,} ledgers brought up to date")
+        if expired.batches or expired.files:
+            will = "would go" if dry_run else "went"
+            click.echo(f"{expired.files:,} raw files {will}, of {len(expired.batches):,} batches past their retention")
+    for path, reason in done.failed.items():
+        click.echo(f"not compacted: {path}: {reason}", err=True)
+    for path in done.kept:
+        click.echo(f"kept, since its larger file says something else: {path}", err=True)
+    if expired.refused:
+        click.echo(f"retention stops before batch {expired.refused}: its ledger does not balance", err=True)
+    if done.failed or done.kept or expired.refused:
+        context.exit(1)
+
+
+def platform() -> tuple[Settings, Hdfs, Layout]:
+    """The settings in force, their HDFS, and the layout of their topic."""
+    from storage.hdfs import Hdfs
+    from storage.layout import Layout
+
+    settings = Settings.from_env()
+    return settings, Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
+
+
+def find_cut(fs: Hdfs, layout: Layout, name: str | None) -> Cut:
+    """The named cut, else the newest."""
+    from storage import batches
+    from storage.errors import BatchError
+
+    found = batches.get(fs, layout, name) if name else batches.newest(fs, layout)
+    if found is None:
+        raise BatchError(f"{layout.topic} has no cut yet; `clickstream cut` takes one")
+    return found
+
+
+def _look(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
+    """The ledger as of now; recorded as soon as it is complete."""
+    from storage import ledger as ledgers
+
+    stored = ledgers.recorded(fs, layout, cut.name)
+    if stored is not None and stored.landed_complete:
+        return stored
+    found = ledgers.count(fs, layout, cut)
+    ledgers.record_landing(fs, layout, found)
+    return found
+
+
+def _all(fs: Hdfs, layout: Layout) -> list[BatchLedger]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from storage import batches
+
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda cut: _look(fs, layout, cut), batches.all(fs, layout)))
+
+
+def watch_until_interrupted(show: Callable[[], list[Any]], seconds: float = _WATCH_SECONDS) -> None:
+    """Shows it again and again on the terminal; Ctrl-C ends it without a word."""
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=_console(), auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(Group(*show()), refresh=True)
+                time.sleep(seconds)
+        except KeyboardInterrupt:
+            pass
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Counts on a terminal, on stderr; silent otherwise."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.completed:,} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda count: progress.advance(task, count)
+
+
+def _row_table(title: str, *names: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in names:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _numbers(values: list[int | None]) -> list[str]:
+    return ["-" if value is None else f"{value:,}" for value in values]
+
+
+def _table(found: list[BatchLedger]) -> list[Any]:
+    """All batches, one line each."""
+    table = _row_table(f"{len(found):,} batches", "number", "batch", *_COLUMNS, *_PUBLISHED)
+    for one in found:
+        sums: list[int | None] = [one.total(name) for name in _COLUMNS]
+        later = [one.total(name) if one.curated_yet else None for name in _PUBLISHED]
+        table.add_row(str(one.number), one.name, *_numbers(sums + later))
+    landed, balanced = sum(one.landed_complete for one in found), sum(one.published_balanced for one in found)
+    return [table, f"landing gate: {landed:,} of {len(found):,} balanced; publish gate: {balanced:,}"]
+
+
+def _show(one_of: list[BatchLedger]) -> list[Any]:
+    """One batch, a line for each partition."""
+    (found,) = one_of
+    table = _row_table(f"batch {found.number}: {found.name}", "partition", *_COLUMNS, *_PUBLISHED)
+    for row in found.partitions:
+        table.add_row(str(row.partition), *_numbers([getattr(row, name) for name in (*_COLUMNS, *_PUBLISHED)]))
+    later = [found.total(name) if found.curated_yet else None for name in _PUBLISHED]
+    table.add_row("all", *_numbers([*(found.total(name) for name in _COLUMNS), *later]))
+    landed = "balanced" if found.landed_complete else f"missing {found.missing}"
+    verdict = "balanced" if found.published_balanced else "does not balance" if found.curated_yet else "not curated yet"
+    return [table, f"landing gate: {landed}", f"publish gate: {verdict}"]
+
+
+def _show_audit(found: Audit) -> None:
+    columns = ("first", "end", "files", "landed", "quarantined", "explained", "lost", "remainders")
+    table = _row_table(f"{found.topic}, {found.batches:,} batches", "partition", *columns)
+    for partition, totals in sorted(found.partitions.items()):
+        table.add_row(str(partition), *_numbers([totals.facts()[name] for name in columns]))
+    _console().print(table)
+    if found.deep:
+        click.echo(f"{found.events:,} events read, {found.distinct_ids:,} distinct ids")
+    if not found.violations:
+        click.echo("every offset is accounted for exactly once")
+        return
+    first = found.findings[0]
+    click.echo(f"violation ({first.kind}): {first.text}")
+    for file in first.files:
+        click.echo(f"  {file}")
+    if found.violations > 1:
+        click.echo(f"and {found.violations - 1:,} more: {', '.join(f'{n} {k}' for k, n in found.kinds.items())}")

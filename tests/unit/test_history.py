@@ -1,0 +1,198 @@
+"""Ledgers written anew from files alone, and raw that is past its retention; on a file system in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from infra.sections import Compaction
+from storage import batches, ledger
+from storage.audit import audit
+from storage.batches import Cut
+from storage.compact import compact
+from storage.epochs import position
+from storage.errors import BatchError
+from storage.history import rebuild
+from storage.layout import Layout
+from storage.retention import expire
+from tests.fakes import FakeHdfs
+from tests.landing import UNREADABLE, Lander, files
+
+LAYOUT = Layout("/root", "clicks")
+LATER = datetime.now(UTC) + timedelta(days=10)
+
+
+@pytest.fixture
+def fs() -> FakeHdfs:
+    """Four batches of two partitions in files over the cuts; the first two are curated, the last has not landed."""
+    fs = FakeHdfs()
+    for partition in (0, 1):
+        lander = Lander(fs, LAYOUT, partition)
+        lander.events(8).values(UNREADABLE, UNREADABLE).file()
+        lander.events(5).gap(3).gap(2, "lost").file()
+        lander.events(10).file()
+        lander.events(10).file()
+    for name, end in (("one", 15), ("two", 25), ("three", 40), ("four", 50)):
+        batch = batches.take(fs, LAYOUT, name, lambda end=end: {0: end, 1: end})  # type: ignore[misc]
+        ledger.record_landing(fs, LAYOUT, ledger.landing(fs, LAYOUT, batch))
+        if name in ("one", "two"):
+            curate(fs, batch)
+    return fs
+
+
+def curate(fs: FakeHdfs, batch: Cut, invalid: int = 0) -> None:
+    landed = {p.partition: p.landed for p in ledger.landing(fs, LAYOUT, batch).partitions}
+    ledger.record_publish(fs, LAYOUT, batch, {p: (n - 1, 1, invalid) for p, n in landed.items()})
+
+
+def cut(fs: FakeHdfs, name: str) -> Cut:
+    return batches.get(fs, LAYOUT, name)
+
+
+def ledgers(fs: FakeHdfs) -> dict[str, bytes]:
+    return {path: data for path, (data, _) in fs.files.items() if path.startswith(f"{LAYOUT.ledger}/")}
+
+
+def wipe_ledgers(fs: FakeHdfs) -> None:
+    for path in ledgers(fs):
+        if "/published/" not in path:
+            fs._remove(path)
+
+
+def shrink(fs: FakeHdfs) -> None:
+    """Compacts, and deletes the parts."""
+    rules = Compaction(min_files=2, grace_seconds=0)
+    assert compact(fs, LAYOUT, rules, "zstandard", lambda: 1e9).written
+
+
+def test_a_rebuild_from_nothing_writes_the_same_bytes(fs: FakeHdfs) -> None:
+    before = ledgers(fs)
+    wipe_ledgers(fs)
+    done = rebuild(fs, LAYOUT)
+    assert (done.batches, done.written, done.same, done.incomplete) == (4, 3, 1, ["four"])
+    assert ledgers(fs) == before
+    assert rebuild(fs, LAYOUT).written == 0
+
+
+def test_a_rebuild_after_compaction_writes_what_compaction_has_written(fs: FakeHdfs) -> None:
+    shrink(fs)
+    before = ledgers(fs)
+    assert ledger.read(fs, LAYOUT, cut(fs, "two")).total("files") == 2
+    wipe_ledgers(fs)
+    rebuild(fs, LAYOUT)
+    assert ledgers(fs) == before
+
+
+def test_a_rebuild_makes_true_what_a_ledger_says_wrongly(fs: FakeHdfs) -> None:
+    before = ledgers(fs)
+    place = ledger.path(LAYOUT, "one")
+    fs._put(place, fs.files[place][0].replace(b'"landed": 13', b'"landed": 3'), 0)
+    assert rebuild(fs, LAYOUT).written == 1
+    assert ledgers(fs) == before
+
+
+def test_publish_terms_that_only_an_old_ledger_knows_are_not_lost(fs: FakeHdfs) -> None:
+    before = ledgers(fs)
+    for path in before:
+        if "/published/" in path:
+            fs._remove(path)
+    assert rebuild(fs, LAYOUT).written == 0
+    assert ledger.read(fs, LAYOUT, cut(fs, "one")).published_balanced
+
+
+def test_a_complete_batch_is_not_counted_again(fs: FakeHdfs) -> None:
+    fs.reads.clear()
+    assert ledger.landing(fs, LAYOUT, cut(fs, "two")).published_balanced
+    assert not [path for path in fs.reads if path.endswith(".avro")]
+    fs.reads.clear()
+    assert ledger.landing(fs, LAYOUT, cut(fs, "four")).missing == {0: 10, 1: 10}
+
+
+def test_curation_that_records_while_the_landing_is_written_is_not_overwritten(fs: FakeHdfs) -> None:
+    three = cut(fs, "three")
+    fs._remove(ledger.path(LAYOUT, "three"))
+    found = ledger.landing(fs, LAYOUT, three)
+
+    def meanwhile(verb: str, path: str) -> None:
+        if verb == "rename" and "three" in path:
+            fs.before = lambda verb, path: None
+            curate(fs, three)
+
+    fs.before = meanwhile
+    ledger.record_landing(fs, LAYOUT, found)
+    assert ledger.read(fs, LAYOUT, three).published_balanced
+
+
+def test_retention_takes_whole_files_of_whole_batches_and_says_where_raw_begins(fs: FakeHdfs) -> None:
+    curate(fs, cut(fs, "three"), invalid=1)  # does not balance
+    dry = expire(fs, LAYOUT, 5, LATER, dry_run=True)
+    assert (dry.batches, dry.refused, len(files(fs, LAYOUT))) == (["one", "two"], "three", 4)
+    done = expire(fs, LAYOUT, 5, LATER)
+    assert (done.batches, done.refused) == (["one", "two"], "three")
+    # The batch two ends at 25, within a file, which stays.
+    assert [path.split("+")[2] for path in files(fs, LAYOUT)] == [f"{20:019d}", f"{30:019d}"]
+    assert batches.begins(fs, LAYOUT) == batches.Begins(2, {0: 25, 1: 25})
+    found = audit(fs, LAYOUT, deep=True)
+    assert (found.violations, found.partitions[0].first, found.partitions[0].landed) == (0, 25, 15)
+    assert ledger.landing(fs, LAYOUT, cut(fs, "one")).published_balanced
+    with pytest.raises(BatchError, match="raw files of batch one are gone"):
+        batches.files(fs, LAYOUT, cut(fs, "one"))
+
+
+def test_a_batch_without_balance_keeps_its_files_and_all_after_it(fs: FakeHdfs) -> None:
+    curate(fs, cut(fs, "one"), invalid=1)
+    done = expire(fs, LAYOUT, 5, LATER)
+    assert (done.batches, done.files, done.refused) == ([], 0, "one")
+
+
+@pytest.mark.parametrize(("days", "now"), [(0, LATER), (20, LATER)])
+def test_nothing_goes_before_its_time_or_without_the_setting(fs: FakeHdfs, days: float, now: datetime) -> None:
+    assert expire(fs, LAYOUT, days, now).facts() == {"batches": [], "files": 0, "refused": None}
+
+
+def test_the_newest_file_stays_since_it_tells_the_sink_where_to_go_on(fs: FakeHdfs) -> None:
+    for name in ("three", "four"):
+        if name == "four":
+            for partition in (0, 1):
+                Lander(fs, LAYOUT, partition).events(10).file()
+        curate(fs, cut(fs, name))
+    done = expire(fs, LAYOUT, 5, LATER)
+    assert done.batches == ["one", "two", "three", "four"]
+    assert [len(files(fs, LAYOUT, p)) for p in (0, 1)] == [1, 1]
+    assert position(fs, LAYOUT, 0) == 50
+    assert not audit(fs, LAYOUT, deep=True).findings
+    Lander(fs, LAYOUT).events(10).file()
+    assert expire(fs, LAYOUT, 5, LATER).files == 1  # now it can go
+    assert not audit(fs, LAYOUT, deep=True).findings
+
+
+def test_ledgers_of_batches_whose_raw_is_gone_are_rebuilt_from_what_was_kept(fs: FakeHdfs) -> None:
+    expire(fs, LAYOUT, 5, LATER)
+    before = ledgers(fs)
+    wipe_ledgers(fs)
+    assert rebuild(fs, LAYOUT).retired == 2
+    assert ledgers(fs) == before
+
+
+@pytest.mark.parametrize("step", range(14))
+def test_retention_killed_at_any_step_is_ended_by_the_next_run(fs: FakeHdfs, step: int) -> None:
+    steps = itertools.count()
+
+    def kill(verb: str, path: str) -> None:
+        if next(steps) >= step:
+            raise KeyboardInterrupt
+
+    fs.before = kill
+    with contextlib.suppress(KeyboardInterrupt):
+        expire(fs, LAYOUT, 5, LATER)
+    fs.before = lambda verb, path: None
+    assert not audit(fs, LAYOUT, deep=True).findings
+    expire(fs, LAYOUT, 5, LATER)
+    assert [len(files(fs, LAYOUT, p)) for p in (0, 1)] == [2, 2]
+    assert not audit(fs, LAYOUT, deep=True).findings
+    wipe_ledgers(fs)
+    rebuild(fs, LAYOUT)
+    assert ledger.read(fs, LAYOUT, cut(fs, "one")).published_balanced
