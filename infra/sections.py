@@ -214,6 +214,11 @@ class Sink(Section):
     schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
     raw_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
 
+    def process(self, number: int) -> Self:
+        """The settings of one of several, from 1: its own port, and its own name if they have any."""
+        name = f"{self.instance}-{number}" if self.instance and self.processes > 1 else self.instance
+        return self.model_copy(update={"metrics_port": self.metrics_port + number - 1, "instance": name})
+
 
 class Compaction(Section):
     """When landed files are too small, and how long they stay beside the larger one for readers that began before."""
@@ -222,11 +227,6 @@ class Compaction(Section):
     small_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     min_files: Annotated[int, Field(ge=2)] = 8
     grace_seconds: Annotated[float, Field(ge=0)] = 3600.0
-
-    def process(self, number: int) -> Self:
-        """The settings of one of several, from 1: its own port, and its own name if they have any."""
-        name = f"{self.instance}-{number}" if self.instance and self.processes > 1 else self.instance
-        return self.model_copy(update={"metrics_port": self.metrics_port + number - 1, "instance": name})
 
 
 class Processing(Section):
