@@ -178,10 +178,11 @@ class Collector(Section):
 
 
 class Sink(Section):
-    """When a file is closed and how much memory its owner may use."""
+    """What files are made of, when one is closed, and how much memory its owner may use. `codec` is that of Avro."""
 
     group: Name = "clickstream-sink"
     metrics_port: Port = 8002
+    format: Literal["avro", "parquet"] = "avro"
     codec: Literal["zstandard", "deflate", "null"] = "zstandard"
     max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
     max_records: Annotated[int, Field(ge=1)] = 5_000_000

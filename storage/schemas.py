@@ -9,7 +9,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import parse_schema
 
-from ingest.codec import schema_fingerprint
+from ingest.codec import schema_fingerprint, without_logical_types
 from storage.errors import ContainerError
 
 Schema = Mapping[str, Any]
@@ -60,7 +60,7 @@ def extent(schema: Any) -> int:
 
 def transcoder(writer: Schema, reader: Schema) -> Callable[[bytes], bytes]:
     """A function from a body of `writer` to the body of the same event in `reader`; raises ContainerError."""
-    old, new = (parse_schema(_without_logical_types(schema)) for schema in (writer, reader))
+    old, new = (parse_schema(without_logical_types(schema)) for schema in (writer, reader))
 
     def transcode(body: bytes) -> bytes:
         source, target = io.BytesIO(body), io.BytesIO()
@@ -73,10 +73,3 @@ def transcoder(writer: Schema, reader: Schema) -> Callable[[bytes], bytes]:
         return target.getvalue()
 
     return transcode
-
-
-def _without_logical_types(schema: Any) -> Any:
-    """Times stay integers: a datetime can't hold all of them."""
-    if isinstance(schema, dict):
-        return {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
-    return [_without_logical_types(part) for part in schema] if isinstance(schema, list) else schema
