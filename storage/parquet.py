@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from operator import itemgetter
+from itertools import compress
+from operator import itemgetter, not_
 from typing import Any
 
 import pyarrow as pa
@@ -22,8 +24,8 @@ from storage.bodies import Decoder
 from storage.containers import Encoded, FileInfo
 from storage.errors import ContainerError
 
-ROW_GROUP_BYTES = 16 << 20  # in memory: some 25,000 events, 3 MB in the file
-_ROW_OVERHEAD = 230  # bytes that Python's objects take beside what they hold
+ROW_GROUP_BYTES = 16 << 20  # in memory: some 30,000 events, 3 MB in the file; four times as many would save 3 % of it
+_ROW_OVERHEAD = 100  # bytes that Python's objects take beside what they hold
 _THREADS = 4  # at most; each needs some three times a row group's bytes
 _TAIL = 8  # bytes: the footer's length, and the magic
 _MAGIC = b"PAR1"
@@ -49,7 +51,7 @@ class ParquetFile:
         self._schema = pa.schema([*_HEAD, *self._decoder.schema])
         self._sink = _Chunks()
         self._writer = pq.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema, **options)
-        self._rows: list[Encoded] = []
+        self._rows = _Rows()
         self._flight: Future[None] | None = None
         self._pending = self._flying = self._converted = 0
         self._records = 0
@@ -66,7 +68,11 @@ class ParquetFile:
         return self._sink.size + (waiting * self._sink.size // self._converted if self._converted else waiting // 6)
 
     def add(self, offset: int, appended_at: int, body: bytes, key: bytes | None = None) -> None:
-        self._rows.append((offset, appended_at, key, body))
+        rows = self._rows
+        rows.offsets.append(offset)
+        rows.times.append(appended_at)
+        rows.keys.append(key)
+        rows.bodies.append(body)
         self._pending += len(body) + len(key or b"") + _ROW_OVERHEAD
         if self._pending >= ROW_GROUP_BYTES:
             self._convert()
@@ -85,9 +91,9 @@ class ParquetFile:
     def _convert(self) -> None:
         """Hands over what waits; one row group after another, so this may itself wait for the last one."""
         self._settle()
-        if self._rows:
+        if self._rows.bodies:
             self._flight = _pool().submit(self._write, self._rows)
-            self._flying, self._rows, self._pending = self._pending, [], 0
+            self._flying, self._rows, self._pending = self._pending, _Rows(), 0
 
     def _settle(self) -> None:
         if self._flight is not None:
@@ -95,41 +101,57 @@ class ParquetFile:
             self._converted += self._flying
             self._flight, self._flying = None, 0
 
-    def _write(self, rows: Sequence[Encoded]) -> None:
+    def _write(self, rows: _Rows) -> None:
         try:
             parts = [self._batch(rows)]
         except ContainerError:  # quickly found are those that the other library refuses too, were it all of them
-            refused = [row for row in rows if not self._decoder.follows(row[3])]
-            self.unread += refused
-            offsets = {offset for offset, *_ in refused}
-            parts = list(self._batches([row for row in rows if row[0] not in offsets]))
+            sound = [self._decoder.follows(body) for body in rows.bodies]
+            self.unread += rows.only(map(not_, sound)).records()
+            parts = list(self._batches(rows.only(sound)))
         if parts:
             table = pa.Table.from_batches(parts)
             self._writer.write_table(table, row_group_size=table.num_rows)
             self._records += table.num_rows
 
-    def _batches(self, rows: Sequence[Encoded]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, rows: _Rows) -> Iterator[pa.RecordBatch]:
         """The rows in order; halved until those that can't be decoded are alone."""
-        if not rows:
-            return
+        count = len(rows.bodies)
         try:
-            yield self._batch(rows)
+            if count:
+                yield self._batch(rows)
         except ContainerError:
-            if len(rows) == 1:
-                self.unread += rows
+            if count == 1:
+                self.unread += rows.records()
             else:
-                middle = len(rows) // 2
-                yield from self._batches(rows[:middle])
-                yield from self._batches(rows[middle:])
+                yield from self._batches(rows.only(at < count // 2 for at in range(count)))
+                yield from self._batches(rows.only(at >= count // 2 for at in range(count)))
 
-    def _batch(self, rows: Sequence[Encoded]) -> pa.RecordBatch:
-        offsets, times, _, bodies = zip(*rows, strict=True)
+    def _batch(self, rows: _Rows) -> pa.RecordBatch:
+        count = len(rows.bodies)
         head = [
-            pa.repeat(pa.scalar(self._partition, pa.int32()), len(rows)),
-            pa.array(offsets, pa.int64()),
-            pa.array(times, pa.int64()).cast(_TIME),
+            pa.repeat(pa.scalar(self._partition, pa.int32()), count),
+            pa.Array.from_buffers(pa.int64(), count, [None, pa.py_buffer(rows.offsets)]),
+            pa.Array.from_buffers(_TIME, count, [None, pa.py_buffer(rows.times)]),
         ]
-        return pa.RecordBatch.from_arrays([*head, *self._decoder.decode(bodies)], schema=self._schema)
+        return pa.RecordBatch.from_arrays([*head, *self._decoder.decode(rows.bodies)], schema=self._schema)
+
+
+class _Rows:
+    """Records by column, as Arrow wants them."""
+
+    __slots__ = ("bodies", "keys", "offsets", "times")
+
+    def __init__(self, records: Iterable[Encoded] = ()) -> None:
+        offsets, times, keys, bodies = zip(*records, strict=True) if (records := list(records)) else ((), (), (), ())
+        self.offsets, self.times = array("q", offsets), array("q", times)
+        self.keys: list[bytes | None] = list(keys)
+        self.bodies: list[bytes] = list(bodies)
+
+    def records(self) -> Iterator[Encoded]:
+        return zip(self.offsets, self.times, self.keys, self.bodies, strict=True)
+
+    def only(self, chosen: Iterable[bool]) -> _Rows:
+        return _Rows(compress(self.records(), chosen))
 
 
 class _Chunks:
@@ -159,7 +181,7 @@ def read_info(tail: bytes) -> FileInfo:
         raise ContainerError("the footer is longer than what was read of it", truncated=True)
     try:
         entries = pq.read_metadata(pa.BufferReader(tail)).metadata or {}
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise ContainerError(f"the footer can't be read: {error}") from error
     return FileInfo.from_metadata({name.decode(): value for name, value in entries.items()})
 

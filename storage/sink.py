@@ -60,6 +60,10 @@ class Session:
     """One membership of the group."""
 
     def __init__(self, settings: Settings, fs: Hdfs, metrics: SinkMetrics) -> None:
+        if settings.sink.format == "parquet":
+            from storage.bodies import require
+
+            require()
         self._settings, self._fs, self._metrics = settings, fs, metrics
         kafka = settings.kafka
         self._layouts = {t: Layout(settings.hdfs.root, t) for t in (kafka.topic, kafka.rejected_topic)}
