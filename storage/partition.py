@@ -174,7 +174,9 @@ class PartitionWriter:
             sister = self._new(plain_envelope())
             for offset, appended_at, key, value in self._aside:
                 sister.add(offset, appended_at, plain_body(key, value), key)
-            quarantine = sister.file(FileInfo(*range_, sister.finish()))
+            if sister.finish() != len(self._aside):
+                raise ContainerError(f"the quarantine of {info} lacks records")
+            quarantine = sister.file(FileInfo(*range_, len(self._aside)))
         name = self._layout.file(self._partition, first, last, self._format)
         return Sealed(name, info, container.file(info), quarantine, why)
 

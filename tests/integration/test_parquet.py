@@ -88,7 +88,7 @@ def test_a_batch_of_both_formats_is_read_whole(cluster_settings: Settings, spark
 def test_a_parquet_file_of_another_version_is_read_as_avro_is(spark: SparkSession, tmp_path: Path) -> None:
     lacking = {"campaign", "consent", "flags", "sequence", "quantity"}
     older = SCHEMA | {"fields": [field for field in SCHEMA["fields"] if field["name"] not in lacking]}
-    types = {"type": "enum", "name": "EventType", "default": "custom", "symbols": ["page_view", "hover"]}
+    types = {"type": "enum", "name": "EventType", "default": "custom", "symbols": ["page_view", "hover", "custom"]}
     newer = SCHEMA | {
         "fields": [field | {"type": types} if field["name"] == "event_type" else field for field in SCHEMA["fields"]]
     }
