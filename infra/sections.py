@@ -194,7 +194,7 @@ class Collector(Section):
 
 
 class Sink(Section):
-    """What is landed, when a file is closed and how much memory its owner may use.
+    """What is landed as what, when a file is closed and how much memory its owner may use. `codec` is that of Avro.
 
     `topics`: more of them than the events and what was rejected, landed as they are. `instance`: this member's name in
     the group, so that a restart within the session's time moves no partition; each process needs its own.
@@ -205,6 +205,7 @@ class Sink(Section):
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     topics: tuple[Name, ...] = ()
     metrics_port: Port = 8002
+    format: Literal["avro", "parquet"] = "avro"
     codec: Literal["zstandard", "deflate", "null"] = "zstandard"
     max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
     max_records: Annotated[int, Field(ge=1)] = 5_000_000

@@ -87,12 +87,13 @@ def read_body(body: bytes, writer: str) -> dict[str, Any]:
 @cache
 def _raw(schema: str) -> Any:
     """The schema without logical types, parsed: times are then plain integers, as ClickEvent has them."""
-    return parse_schema(_without_logical_types(json.loads(schema)))
+    return parse_schema(without_logical_types(json.loads(schema)))
 
 
-def _without_logical_types(schema: Any) -> Any:
+def without_logical_types(schema: Any) -> Any:
+    """The schema with times as plain integers, which hold what a timestamp can't."""
     if isinstance(schema, dict):
-        return {k: _without_logical_types(v) for k, v in schema.items() if k != "logicalType"}
+        return {k: without_logical_types(v) for k, v in schema.items() if k != "logicalType"}
     if isinstance(schema, list):
-        return [_without_logical_types(part) for part in schema]
+        return [without_logical_types(part) for part in schema]
     return schema

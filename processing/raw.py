@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ingest.codec import SCHEMA
+from ingest.codec import SCHEMA, without_logical_types
 from processing.tables import EVENTS
 from storage.containers import event_envelope
 
@@ -23,21 +23,40 @@ SCHEMA_DDL = f"partition INT, offset BIGINT, appended_at BIGINT, event STRUCT<{_
 def read(spark: SparkSession, paths: Sequence[str], starts: Mapping[int, int], ends: Mapping[int, int]) -> DataFrame:
     """Envelopes {partition, offset, appended_at, event} with starts[p] <= offset < ends[p]; times are milliseconds.
 
-    `paths` are full URLs of Avro containers; none gives no rows. Files may hold offsets beyond the batch's.
+    `paths` are full URLs of Avro containers and Parquet files; none gives no rows. Files may hold offsets beyond the
+    batch's.
     """
-    if paths:
-        schema = json.dumps(_without_logical_types(event_envelope(SCHEMA)))
-        rows = spark.read.format("avro").option("avroSchema", schema).load(list(paths))
-    else:
-        rows = spark.createDataFrame([], SCHEMA_DDL)
+    parquet = [path for path in paths if path.endswith(".parquet")]
+    avro = [path for path in paths if not path.endswith(".parquet")]
+    rows = spark.createDataFrame([], SCHEMA_DDL)
+    if avro:
+        schema = json.dumps(without_logical_types(event_envelope(SCHEMA)))
+        rows = spark.read.format("avro").option("avroSchema", schema).load(avro)
+    if parquet:
+        # By this schema times stay integers here too: Spark would fail the whole job on one that overflows a timestamp.
+        landed = spark.read.schema(SCHEMA_DDL).parquet(*parquet).withColumn("event", _resolved("event", SCHEMA))
+        rows = rows.unionByName(landed) if avro else landed
     return rows.filter(_within(starts, ends)).select("partition", "offset", "appended_at", "event")
 
 
-def _without_logical_types(schema: Any) -> Any:
-    """Times stay integers: Spark would fail the whole job on one that overflows a timestamp."""
-    if isinstance(schema, dict):
-        return {key: _without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
-    return [_without_logical_types(part) for part in schema] if isinstance(schema, list) else schema
+def _resolved(path: str, record: Mapping[str, Any]) -> Column:
+    """A record as Avro would read what another version wrote: with defaults for what that lacks."""
+    value = F.col(path)
+    for field in record["fields"]:
+        name, type_ = field["name"], field["type"]
+        inner = F.col(f"{path}.{name}")
+        kind = type_["type"] if isinstance(type_, dict) else type_
+        if kind == "record":
+            value = value.withField(name, _resolved(f"{path}.{name}", type_))
+        elif kind == "enum" and "default" in type_:
+            value = value.withField(name, F.when(inner.isin(type_["symbols"]), inner).otherwise(type_["default"]))
+        elif isinstance(kind, str) and field.get("default") is not None:  # a union may hold a null that was meant
+            value = value.withField(name, F.coalesce(inner, _literal(kind, field["default"])))
+    return value
+
+
+def _literal(kind: str, default: Any) -> Column:
+    return F.create_map() if kind == "map" else F.array() if kind == "array" else F.lit(default)
 
 
 def _within(starts: Mapping[int, int], ends: Mapping[int, int]) -> Column:

@@ -16,10 +16,9 @@ from typing import Any, BinaryIO
 import fastavro
 from fastavro.schema import parse_schema
 
-from ingest.codec import schema_fingerprint
+from ingest.codec import schema_fingerprint, without_logical_types
 from storage.containers import Codec, FileInfo, read_metadata, varint
 from storage.errors import ContainerError
-from storage.schemas import without_logical_types
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -1,5 +1,7 @@
 """Avro container files (Avro 1.12, object container files) from bodies that are encoded already. No I/O.
 
+Parquet files, in storage/parquet.py, have the same verbs and say the same of themselves in their footer.
+
 A record is its fields one after another: so three encoded longs before an untouched event body make the envelope
 `{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill and kept until the
 file is closed, because the header, which comes first, says exactly what the file holds:
@@ -20,9 +22,9 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from storage.errors import ContainerError
 
@@ -32,9 +34,11 @@ else:
     from backports import zstd
 
 Codec = Literal["zstandard", "deflate", "null"]
+Format = Literal["avro", "parquet"]  # also the suffixes of files
 Reason = Literal["kafka", "lost"]
 Span = tuple[int, int]
 Gap = tuple[int, int, Reason]
+Encoded = tuple[int, int, bytes | None, bytes]  # offset, Kafka's time in milliseconds, key, body
 
 BLOCK_RECORDS = 4_000
 BLOCK_BYTES = 1 << 20
@@ -91,6 +95,51 @@ class FileInfo:
         }
         return {f"clickstream.{name}": text.encode() for name, text in texts.items()}
 
+    @classmethod
+    def from_metadata(cls, entries: Mapping[str, bytes]) -> FileInfo:
+        """Raises ContainerError for what is missing or garbled."""
+        prefix = "clickstream."
+        try:
+            texts = {n.removeprefix(prefix): v.decode() for n, v in entries.items() if n.startswith(prefix)}
+            return cls(
+                topic=texts["topic"],
+                partition=int(texts["partition"]),
+                first=int(texts["first"]),
+                last=int(texts["last"]),
+                records=int(texts["records"]),
+                quarantined=tuple((int(first), int(last)) for first, last in json.loads(texts["quarantined"])),
+                gaps=tuple((int(first), int(last), reason) for first, last, reason in json.loads(texts["gaps"])),
+                fingerprint=texts["fingerprint"],
+                writer=texts["writer"],
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise ContainerError(f"the metadata lack or garble {error}") from error
+
+
+class RecordFile(Protocol):
+    """A file that grows in memory, one record at a time, in order of offsets."""
+
+    @property
+    def size(self) -> int:
+        """What it takes in memory, in bytes."""
+
+    @property
+    def length(self) -> int:
+        """How long it would be if it were finished now, in bytes, about."""
+
+    def add(self, offset: int, appended_at: int, body: bytes, key: bytes | None = None) -> None:
+        """Adds one record; `appended_at` in milliseconds since 1970. The key is kept for `unread` alone."""
+
+    def finish(self) -> int:
+        """Takes no more; how many records are in the file."""
+
+    @property
+    def unread(self) -> Sequence[Encoded]:
+        """Records that are not in the file, since their bodies don't follow its schema; known once it is finished."""
+
+    def file(self, info: FileInfo) -> list[bytes]:
+        """The file in pieces, once it is finished."""
+
 
 def varint(number: int) -> bytes:
     """Avro's long: zigzag, then seven bits a byte, lowest first."""
@@ -116,7 +165,9 @@ _LOW = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 
 
 class Container:
-    """A container that grows in memory, one record at a time; `size` is what it takes there, in bytes."""
+    """A RecordFile of Avro: bodies are copied, never decoded, so none is unread."""
+
+    unread: Sequence[Encoded] = ()
 
     def __init__(self, schema: Mapping[str, Any], partition: int, codec: Codec) -> None:
         self._schema, self._codec = schema, codec
@@ -134,8 +185,11 @@ class Container:
     def size(self) -> int:
         return self._stored + self._pending
 
-    def add(self, offset: int, appended_at: int, body: bytes) -> None:
-        """Adds one record; `appended_at` in milliseconds since 1970."""
+    @property
+    def length(self) -> int:
+        return self.size
+
+    def add(self, offset: int, appended_at: int, body: bytes, key: bytes | None = None) -> None:
         n, t = offset << 1, (appended_at << 1) ^ (appended_at >> 63)
         if n >> 14 != self._high_offset:
             self._high_offset, self._offset_bytes = n >> 14, _groups(n >> 14)
@@ -153,13 +207,11 @@ class Container:
             self._close_block()
 
     def finish(self) -> int:
-        """Closes the last block; how many records there are, for the header."""
         if self._count:
             self._close_block()
         return self.records
 
     def file(self, info: FileInfo) -> list[bytes]:
-        """The file in pieces, header and blocks, once it is finished."""
         entries = {
             "avro.schema": json.dumps(self._schema).encode(),
             "avro.codec": self._codec.encode(),
@@ -200,21 +252,7 @@ def read_metadata(head: bytes) -> FileInfo:
         entries = dict(_entries(head))
     except IndexError:
         raise ContainerError("the header is longer than what was read of it", truncated=True) from None
-    try:
-        texts = {n.removeprefix("clickstream."): v.decode() for n, v in entries.items() if n.startswith("clickstream.")}
-        return FileInfo(
-            topic=texts["topic"],
-            partition=int(texts["partition"]),
-            first=int(texts["first"]),
-            last=int(texts["last"]),
-            records=int(texts["records"]),
-            quarantined=tuple((int(first), int(last)) for first, last in json.loads(texts["quarantined"])),
-            gaps=tuple((int(first), int(last), reason) for first, last, reason in json.loads(texts["gaps"])),
-            fingerprint=texts["fingerprint"],
-            writer=texts["writer"],
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ContainerError(f"the header lacks or garbles {error}") from error
+    return FileInfo.from_metadata(entries)
 
 
 def _entries(head: bytes) -> Iterator[tuple[str, bytes]]:

@@ -106,6 +106,13 @@ class Hdfs:
             return 0
         return count
 
+    def read_tail(self, path: str, size: int) -> bytes:
+        """The last `size` bytes, fewer when the file is shorter."""
+        with self._errors(path):
+            reader = self._client.read(path)
+            start = max(0, len(reader) - size)
+            return reader.read_range(start, len(reader) - start)
+
     def create(self, path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
         """Writes a new file and closes it; returns its size in bytes. FileExistsError when the name is taken.
 

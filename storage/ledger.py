@@ -23,7 +23,7 @@ from storage.hdfs import Hdfs
 from storage.layout import Layout, Range
 
 Counts = Mapping[int, tuple[int, int, int]]  # partition -> (curated, duplicates, invalid)
-_HEAD = 1 << 16  # bytes; a header is some 6,000
+_HEAD = 1 << 16  # bytes; a header is some 6,000, a footer some 10,000 for each row group
 _THREADS = 16
 
 
@@ -229,16 +229,23 @@ def with_published(ledger: BatchLedger, counts: Counts) -> BatchLedger:
 
 
 def file_info(fs: Hdfs, path: str) -> FileInfo:
-    """What a file's header says. Raises StorageError when it says nothing."""
+    """What a file says of itself: a container's header, or Parquet's footer. Raises StorageError if that is nothing."""
+    read, info = (fs.read_tail, _read_footer) if path.endswith(".parquet") else (fs.read_head, read_metadata)
     size = _HEAD
     while True:
-        head = fs.read_head(path, size)
+        part = read(path, size)
         try:
-            return read_metadata(head)
+            return info(part)
         except ContainerError as error:
-            if not error.truncated or len(head) < size:
+            if not error.truncated or len(part) < size:
                 raise StorageError(path, str(error)) from error
         size *= 16
+
+
+def _read_footer(tail: bytes) -> FileInfo:
+    from storage.parquet import read_info  # pyarrow takes a while to import
+
+    return read_info(tail)
 
 
 def tally(row: PartitionLedger, files: Iterable[tuple[RawFile, FileInfo]]) -> PartitionLedger:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 from ingest import codec
 from ingest.errors import CodecError
@@ -17,8 +19,10 @@ from storage.containers import (
     Codec,
     Container,
     FileInfo,
+    Format,
     Gap,
     Reason,
+    RecordFile,
     Span,
     event_envelope,
     plain_body,
@@ -31,6 +35,7 @@ from storage.schemas import Registry, transcoder
 
 Record = tuple[int, int, bytes | None, bytes | None]  # offset, Kafka's time in milliseconds, key, value
 _CHECK_EVERY = 1_000  # records between two looks at the limits
+_ASIDE_OVERHEAD = 200  # bytes that Python's objects take beside what they hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +67,15 @@ class PartitionWriter:
         partition: int,
         position: int,
         *,
+        format_: Format = "avro",
         codec_: Codec,
         limits: Limits,
         registry: Registry | None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._layout, self._partition = layout, partition
-        self._codec, self._limits, self._registry, self._now = codec_, limits, registry, now
+        self._format, self._codec = format_, codec_
+        self._limits, self._registry, self._now = limits, registry, now
         self._print = b"" if registry is None else codec.FINGERPRINT  # of the file's schema
         self._prefix = b""  # of values that have it; none until the first was seen
         self._upwards: dict[bytes, Callable[[bytes], bytes]] = {}  # from older schemas to the file's
@@ -81,7 +88,7 @@ class PartitionWriter:
     @property
     def size(self) -> int:
         """Bytes of memory of the file that is open."""
-        return sum(c.size for c in (self._container, self._quarantine) if c is not None)
+        return (self._container.size if self._container else 0) + self._aside_size
 
     def append(self, records: Sequence[Record], why_gap: Callable[[int], Reason]) -> int:
         """Adds records in order of offsets; how many were taken: less than all when `unknown` stopped it.
@@ -107,7 +114,7 @@ class PartitionWriter:
             if body is None:
                 self._set_aside(offset, appended_at, key, value)
             else:
-                (self._container or self._open()).add(offset, appended_at, body)
+                (self._container or self._open()).add(offset, appended_at, body, key)
             self.end = offset + 1
             if offset >= self._check_at:
                 self.roll()
@@ -126,7 +133,8 @@ class PartitionWriter:
         """Seals the open file if it is due; `cut` is the end of the newest cut."""
         age = 0.0 if self._opened_at is None else self._now() - self._opened_at
         records = self.end - self._first
-        why = due(self._limits, OpenFile(self._first, self.end, records, self.size, age), cut)
+        length = (self._container.length if self._container else 0) + self._aside_size
+        why = due(self._limits, OpenFile(self._first, self.end, records, length, age), cut)
         if why:
             self.seal(why)
         else:
@@ -142,32 +150,41 @@ class PartitionWriter:
     def _begin(self) -> None:
         self._first = self.end
         self._opened_at: float | None = None
-        self._container: Container | None = None
-        self._quarantine: Container | None = None
-        self._quarantined: list[Span] = []
+        self._container: RecordFile | None = None
+        self._aside: list[Record] = []
+        self._aside_size = 0
         self._gaps: list[Gap] = []
         self._check_at = self.end  # the first record looks at the limits and sets the next look
 
     def _finish(self, why: Why) -> Sealed:
         first, last = self._first, self.end - 1
         container = self._container or self._open()
+        records = container.finish()
+        for offset, appended_at, key, body in container.unread:
+            self._set_aside(offset, appended_at, key, self._prefix + body)
+        self._aside.sort(key=itemgetter(0))
         range_ = (self._layout.topic, self._partition, first, last)
-        gaps, aside = tuple(self._gaps), tuple(self._quarantined)
-        info = FileInfo(*range_, container.finish(), aside, gaps, self._print.hex() if self._print else "")
+        gaps, aside = tuple(self._gaps), spans(offset for offset, *_ in self._aside)
+        info = FileInfo(*range_, records, aside, gaps, self._print.hex() if self._print else "")
         elsewhere = sum(b - a + 1 for a, b in aside) + sum(b - a + 1 for a, b, _ in gaps)
         if info.records + elsewhere != last - first + 1:
             raise ContainerError(f"{info} does not account for each of its offsets")
         quarantine: list[bytes] = []
-        if self._quarantine:
-            quarantine = self._quarantine.file(FileInfo(*range_, self._quarantine.finish()))
-        name = self._layout.file(self._partition, first, last)
+        if self._aside:
+            sister = self._new(plain_envelope())
+            for offset, appended_at, key, value in self._aside:
+                sister.add(offset, appended_at, plain_body(key, value), key)
+            if sister.finish() != len(self._aside):
+                raise ContainerError(f"the quarantine of {info} lacks records")
+            quarantine = sister.file(FileInfo(*range_, len(self._aside)))
+        name = self._layout.file(self._partition, first, last, self._format)
         return Sealed(name, info, container.file(info), quarantine, why)
 
     def _started(self) -> None:
         if self._opened_at is None:
             self._opened_at = self._now()
 
-    def _open(self) -> Container:
+    def _open(self) -> RecordFile:
         self._started()
         if self._registry is None:
             schema = plain_envelope()
@@ -175,18 +192,20 @@ class PartitionWriter:
             schema = event_envelope(self._registry[self._print])
         else:  # nothing readable came yet, but a file of gaps needs a schema too
             schema = event_envelope(codec.SCHEMA)
-        self._container = Container(schema, self._partition, self._codec)
+        self._container = self._new(schema)
         return self._container
+
+    def _new(self, schema: Mapping[str, Any]) -> RecordFile:
+        if self._format == "avro":
+            return Container(schema, self._partition, self._codec)
+        from storage.parquet import ParquetFile  # it needs what not every installation has
+
+        return ParquetFile(schema, self._partition)
 
     def _set_aside(self, offset: int, appended_at: int, key: bytes | None, value: bytes | None) -> None:
         self._started()
-        if self._quarantine is None:
-            self._quarantine = Container(plain_envelope(), self._partition, self._codec)
-        self._quarantine.add(offset, appended_at, plain_body(key, value))
-        if self._quarantined and self._quarantined[-1][1] == offset - 1:
-            self._quarantined[-1] = (self._quarantined[-1][0], offset)
-        else:
-            self._quarantined.append((offset, offset))
+        self._aside.append((offset, appended_at, key, value))
+        self._aside_size += len(key or b"") + len(value or b"") + _ASIDE_OVERHEAD
 
     def _other(self, value: bytes | None) -> tuple[bytes | None, bool]:
         """The body, in the file's schema, of a value that does not have it: None when it can't be read.
@@ -213,3 +232,14 @@ class PartitionWriter:
             return body, False
         self._upwards[fingerprint] = transcoder(registry[fingerprint], registry[self._print])
         return self._other(value)
+
+
+def spans(offsets: Iterable[int]) -> tuple[Span, ...]:
+    """Ascending offsets as the first and last of each row of neighbours."""
+    found: list[Span] = []
+    for offset in offsets:
+        if found and found[-1][1] == offset - 1:
+            found[-1] = (found[-1][0], offset)
+        else:
+            found.append((offset, offset))
+    return tuple(found)

@@ -9,7 +9,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import parse_schema
 
-from ingest.codec import schema_fingerprint
+from ingest.codec import schema_fingerprint, without_logical_types
 from storage.errors import ContainerError
 
 Schema = Mapping[str, Any]
@@ -73,10 +73,3 @@ def transcoder(writer: Schema, reader: Schema) -> Callable[[bytes], bytes]:
         return target.getvalue()
 
     return transcode
-
-
-def without_logical_types(schema: Any) -> Any:
-    """Times stay integers: a datetime can't hold all of them."""
-    if isinstance(schema, dict):
-        return {key: without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
-    return [without_logical_types(part) for part in schema] if isinstance(schema, list) else schema

@@ -63,6 +63,10 @@ class Session:
     """One membership of the group."""
 
     def __init__(self, settings: Settings, fs: Hdfs, metrics: SinkMetrics) -> None:
+        if settings.sink.format == "parquet":
+            from storage.bodies import require
+
+            require()
         self._settings, self._fs, self._metrics = settings, fs, metrics
         kafka = settings.kafka
         topics = (kafka.topic, kafka.rejected_topic, *settings.sink.topics)
@@ -304,8 +308,10 @@ class Session:
                 f"created anew? Nothing is read, nothing reset. Restore the log, or move {layout.raw(number)} away."
             )
         registry = self._registry if topic == self._settings.kafka.topic else None
-        codec = self._settings.sink.codec
-        writer = PartitionWriter(layout, number, start, codec_=codec, limits=self._limits, registry=registry)
+        sink = self._settings.sink
+        writer = PartitionWriter(
+            layout, number, start, format_=sink.format, codec_=sink.codec, limits=self._limits, registry=registry
+        )
         if start < low:
             log.error("offsets_lost", partition=partition, first=start, last=low - 1, kafka_begins_at=low)
             writer.skip(low - 1, "lost")

@@ -127,7 +127,7 @@ def test_too_short_a_head_is_told_apart_from_a_file_that_is_none_of_ours() -> No
     assert not other.value.truncated
     foreign = io.BytesIO()
     fastavro.writer(foreign, {"type": "string"}, ["x"])
-    with pytest.raises(ContainerError, match="lacks or garbles 'topic'"):
+    with pytest.raises(ContainerError, match="lack or garble 'topic'"):
         read_metadata(foreign.getvalue())
 
 

@@ -1,0 +1,108 @@
+"""From encoded bodies to Arrow, a chunk at a time. The only module that imports datafusion.
+
+The bodies become one block of an Avro container, in memory, which datafusion reads. A mark behind each, of random bytes
+that no event can know, shows that every body was read from its first byte to its last: one that is too short or too
+long would otherwise move its neighbours.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastavro.schema import parse_schema
+
+from infra.errors import DependencyError
+from ingest.codec import without_logical_types
+from storage.containers import varint
+from storage.errors import ContainerError
+
+_SYNC = bytes(16)
+_MARK_NAME = "clickstream_mark"
+_JOIN = 1_000  # bodies at a time
+
+
+def require() -> None:
+    """Raises DependencyError where datafusion is not installed."""
+    try:
+        import datafusion  # noqa: F401
+    except ImportError as error:
+        raise DependencyError("sink.format = parquet needs datafusion: pip install 'clickstream[parquet]'") from error
+
+
+class Decoder:
+    """Reads bodies that consist of `fields`, of an Avro record, into columns; `schema` is theirs."""
+
+    def __init__(self, fields: Sequence[Mapping[str, Any]]) -> None:
+        self._mark = os.urandom(16)
+        mark = {"name": _MARK_NAME, "type": {"type": "fixed", "name": "ClickstreamMark", "size": len(self._mark)}}
+        body = {"type": "record", "name": "Body", "namespace": "clickstream", "fields": list(fields)}
+        self._header = _header(body | {"fields": [*fields, mark]})
+        self._reader = parse_schema(without_logical_types(body))
+        marked: pa.Schema = _read_avro([self._header], 1).schema().remove_metadata()
+        self.schema: pa.Schema = marked.remove(marked.get_field_index(_MARK_NAME))
+
+    def decode(self, bodies: Sequence[bytes]) -> list[pa.Array]:
+        """The columns. Raises ContainerError if any body does not follow the schema: it is not known which."""
+        size = sum(map(len, bodies)) + len(self._mark) * len(bodies)
+        chunks = [self._header, varint(len(bodies)) + varint(size)]
+        for at in range(0, len(bodies), _JOIN):
+            chunks += (self._mark.join(bodies[at : at + _JOIN]), self._mark)
+        # One batch, of all rows: asked for another with bytes left in the block, datafusion 55 would never return.
+        try:
+            stream = _read_avro([*chunks, _SYNC], len(bodies)).execute_stream()
+            batch = next(iter(stream)).to_pyarrow()
+        except StopIteration:
+            raise ContainerError("bodies without rows") from None
+        except Exception as error:  # datafusion has no class for it
+            raise ContainerError(f"a body does not follow its schema: {error}") from error
+        marks = batch.column(_MARK_NAME)
+        if batch.num_rows != len(bodies) or not pc.all(pc.equal(marks, pa.scalar(self._mark, marks.type))).as_py():
+            raise ContainerError("a body is longer or shorter than its schema says")
+        return [batch.column(name) for name in self.schema.names]
+
+    def follows(self, body: bytes) -> bool:
+        """Whether a single body follows the schema, by another library's opinion, which is quicker on one."""
+        stream = io.BytesIO(body)
+        try:
+            fastavro.schemaless_reader(stream, self._reader, None)
+        except Exception:  # fastavro raises whatever its input makes it stumble over
+            return False
+        return stream.tell() == len(body)
+
+
+def _header(schema: Mapping[str, Any]) -> bytes:
+    entries = {"avro.schema": json.dumps(schema).encode(), "avro.codec": b"null"}
+    parts = [b"Obj\x01", varint(len(entries))]
+    for name, value in entries.items():
+        parts += [varint(len(name)), name.encode(), varint(len(value)), value]
+    return b"".join([*parts, b"\x00", _SYNC])
+
+
+def _read_avro(chunks: Sequence[bytes], rows: int) -> Any:
+    """A container as datafusion's DataFrame, in batches of so many rows."""
+    from datafusion import SessionConfig, SessionContext
+
+    # A context for each file, since it may keep what it knows of a path.
+    context = SessionContext(SessionConfig().with_target_partitions(1).with_batch_size(max(1, rows)))
+    return context.read_avro(_in_memory(chunks), file_extension="")
+
+
+_thread = threading.local()
+
+
+def _in_memory(chunks: Sequence[bytes]) -> str:
+    """Path of a file without a disk, one for each thread: written over, it need not be given its pages anew."""
+    if not hasattr(_thread, "file"):
+        _thread.file = os.memfd_create("bodies")
+    file: int = _thread.file
+    os.lseek(file, 0, os.SEEK_SET)
+    os.ftruncate(file, sum(os.write(file, chunk) for chunk in chunks))
+    return f"/proc/self/fd/{file}"
