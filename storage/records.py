@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from storage import blocks
+from storage import blocks, parquet_rows
 from storage.blocks import Row
 from storage.errors import ContainerError, StorageError
 from storage.hdfs import Hdfs
 
-_READERS: dict[str, Callable[[BinaryIO], Iterator[Row]]] = {"avro": blocks.rows}
+_READERS: dict[str, Callable[[BinaryIO], Iterator[Row]]] = {"avro": blocks.rows, "parquet": parquet_rows.rows}
 
 
 def records(fs: Hdfs, path: str) -> Iterator[Row]:

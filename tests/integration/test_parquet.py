@@ -15,13 +15,16 @@ from ingest.codec import SCHEMA, encode
 from ingest.events import Device
 from processing import raw
 from storage import batches, ledger
+from storage.audit import audit
 from storage.containers import Container, FileInfo, event_envelope
 from storage.hdfs import Hdfs
-from storage.layout import Layout
+from storage.layout import Layout, visible
 from storage.ledger import BatchLedger, file_info
 from storage.parquet import ParquetFile
+from storage.records import records
 from tests.integration.conftest import click
-from tests.integration.sandbox import eventually, own_topics, produce, publish_schema, running_sink
+from tests.integration.sandbox import own_topics, produce, publish_schema, running_sink
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +55,7 @@ def land(cluster: Settings, format_: str) -> tuple[Settings, BatchLedger, list[s
     fs, layout = Hdfs(corner), Layout(corner.hdfs.root, corner.kafka.topic)
     cut = batches.take(fs, layout, "one", lambda: end_offsets(corner, layout.topic))
     with running_sink(corner) as sink:
-        eventually(lambda: ledger.landing(fs, layout, cut).landed_complete, sink=sink)
+        eventually(lambda: ledger.landing(fs, layout, cut).landed_complete, worker=sink)
     files = batches.files(fs, layout, cut)
     return corner, ledger.landing(fs, layout, cut), [f"{corner.hdfs.address}{file.path}" for file in files]
 
@@ -77,6 +80,24 @@ def test_curation_reads_the_same_rows_from_both_formats(cluster_settings: Settin
     assert collected(found["avro"]) == collected(found["parquet"])
     assert [row["offset"] for row in collected(found["parquet"])] == [0, 2, 3]
     assert found["avro"].unionByName(found["parquet"]).where("appended_at > 1600000000000").count() == 6
+
+
+def test_a_deep_audit_reads_every_record_of_either_format(cluster_settings: Settings) -> None:
+    told = {}
+    for format_ in ("avro", "parquet"):
+        corner, _, _ = land(cluster_settings, format_)
+        fs, layout = Hdfs(corner), Layout(corner.hdfs.root, corner.kafka.topic)
+        [file] = batches.files(fs, layout, batches.get(fs, layout, "one"))
+        told[format_] = [(p, o, e["event_id"], e["occurred_at"]) for p, o, _, e in records(fs, file.path)]
+        found = audit(fs, layout, deep=True)
+        assert (found.findings, found.events, found.distinct_ids) == ([], 3, 2)
+        rejected = Layout(corner.hdfs.root, corner.kafka.rejected_topic)
+        [name] = [f.name for f in visible(fs.names(f"{rejected.raw(0)}/b=0000000000"))]
+        assert [row[3] for row in records(fs, f"{rejected.raw(0)}/b=0000000000/{name}")] == [
+            (b"k", b'{"reason": "bad"}'),
+            (b"k", None),
+        ]
+    assert told["avro"] == told["parquet"]
 
 
 def test_a_batch_of_both_formats_is_read_whole(cluster_settings: Settings, spark: SparkSession) -> None:
