@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.settings import Settings
-from storage.proof_commands import AS_JSON, BATCH, audit, compact, find_cut, ledger, platform
+from storage.proof_commands import AS_JSON, BATCH, audit, compact, find_cut, ledger, platform, redrive
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -111,4 +111,4 @@ def report(batch: str | None, as_json: bool) -> dict[str, Any]:
     return facts
 
 
-commands: list[click.Command] = [sink, cut, ledger, report, audit, compact]
+commands: list[click.Command] = [sink, cut, ledger, report, audit, compact, redrive]

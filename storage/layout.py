@@ -6,6 +6,7 @@
 /clickstream/cuts/clicks/<name>.json                                        where a batch ends
 /clickstream/ledger/clicks/<name>.json                                      what became of a batch
 /clickstream/ledger/clicks/published/<name>.json                            what curation counted of it
+/clickstream/redriven/clicks/p=03/<file>.json                               what of a quarantine file was sent again
 /clickstream/retired/clicks/                                                what is kept of batches whose raw is gone
 """
 
@@ -61,6 +62,9 @@ class Layout:
     @property
     def ledger(self) -> str:
         return f"{self.root}/ledger/{self.topic}"
+
+    def redriven(self, partition: int) -> str:
+        return f"{self.root}/redriven/{self.topic}/p={partition:02d}"
 
     @property
     def retired(self) -> str:

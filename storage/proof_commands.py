@@ -1,4 +1,4 @@
-"""ledger, audit, compact: what became of each offset, the proof of it, and fewer files."""
+"""ledger, audit, compact, redrive: what became of each offset, the proof of it, fewer files, and a second chance."""
 
 from __future__ import annotations
 
@@ -273,3 +273,32 @@ def _show_audit(found: Audit) -> None:
         click.echo(f"  {file}")
     if found.violations > 1:
         click.echo(f"and {found.violations - 1:,} more: {', '.join(f'{n} {k}' for k, n in found.kinds.items())}")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
+@AS_JSON
+def redrive(dry_run: bool, as_json: bool) -> dict[str, Any]:
+    """Append what is quarantined to the topic again, as far as it can be read by now; once each."""
+    from storage import redrive as second_chance
+    from storage.schemas import Registry
+    from storage.source import SchemaTopic, append
+
+    settings, fs, layout = platform()
+    registry = Registry()
+    topic = SchemaTopic(settings, registry)
+    try:
+        topic.refresh()
+        done = second_chance.redrive(
+            fs, layout, registry, lambda values: append(settings, layout.topic, values), dry_run
+        )
+    finally:
+        topic.close()
+    facts = done.facts()
+    click.echo(
+        json.dumps(facts)
+        if as_json
+        else f"{done.quarantined:,} quarantined, {done.redriven:,} sent again{' (not really)' if dry_run else ''}, "
+        f"{done.before:,} before; unreadable still: {dict(done.unreadable) or 'none'}"
+    )
+    return facts

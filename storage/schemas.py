@@ -30,6 +30,10 @@ class Registry:
     def __len__(self) -> int:
         return len(self._schemas)
 
+    @property
+    def known(self) -> Mapping[bytes, Schema]:
+        return self._schemas
+
     def add(self, schema: Schema) -> bytes:
         """Learns a schema, under the fingerprint that it has, whatever anyone claims; returns that."""
         fingerprint = schema_fingerprint(schema)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from infra.settings import Settings
 from infra.topics import unreachable
+from ingest.publisher import producer_config
 from storage.errors import LogError
 from storage.partition import Record
 from storage.schemas import Registry
@@ -237,6 +238,23 @@ class SchemaTopic:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def append(settings: Settings, topic: str, values: Sequence[tuple[bytes | None, bytes]]) -> None:
+    """Appends (key, value) records to a topic and waits until all are acknowledged. Raises LogError."""
+    producer = Producer(producer_config(settings) | {"delivery.timeout.ms": int(_TIMEOUT * 1000)})
+    failed: list[str] = []
+    for key, value in values:
+        while True:
+            try:
+                producer.produce(
+                    topic, value, key, on_delivery=lambda error, _: failed.append(str(error)) if error else None
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+    if producer.flush(2 * _TIMEOUT) or failed:
+        raise LogError(f"Kafka: {topic} has not taken all records: {failed[0] if failed else 'no answer'}")
 
 
 class _Log:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -24,14 +22,8 @@ from tests.integration.sandbox import (
     publish_schema,
     running_sink,
 )
+from tests.landing import NEWER, newer_event
 from tests.waiting import eventually
-
-NEWER: dict[str, Any] = json.loads(json.dumps(codec.SCHEMA))
-NEWER["fields"].append({"name": "added", "type": ["null", "string"], "default": None})
-
-
-def newer_event(message: str) -> bytes:
-    return codec.MARKER + codec.schema_fingerprint(NEWER) + codec.split(event(message))[1] + b"\x02\x06new"
 
 
 def test_a_cut_brings_everything_before_it_once_and_balances(cluster_settings: Settings) -> None:
