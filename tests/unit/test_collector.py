@@ -231,12 +231,12 @@ def test_of_the_bundled_log_every_line_is_accounted_for(client: FlaskClient, pub
 
 
 def test_the_log_replayed_twice_is_the_same_events(client: FlaskClient, publisher: FakePublisher) -> None:
-    _replay_log(client)
+    accepted = _replay_log(client, 2000)["accepted"]
     first = {event.event_id for event in events(publisher)}
-    _replay_log(client)
+    _replay_log(client, 2000)
     both = [event.event_id for event in events(publisher)]
-    assert len(first) == 2994
-    assert len(both) == 2 * 2994
+    assert len(first) == accepted > 500
+    assert len(both) == 2 * accepted
     assert set(both) == first
 
 
@@ -283,10 +283,13 @@ def test_a_worker_that_is_to_end_takes_events_and_is_not_ready(client: FlaskClie
 
 
 def test_metrics_count_every_outcome(client: FlaskClient) -> None:
-    _replay_log(client)
+    answer = _replay_log(client, 300)
     client.post("/collect", json=CLICK)
+    client.post("/collect/access-log?source=a&first_line=1", data="no log line", headers=KEY)
     text = client.get("/metrics").text
-    for outcome, count in (("accepted", 2994), ("filtered", 7005), ("rejected", 1)):
+    accepted = answer["accepted"]
+    assert 0 < accepted < 300
+    for outcome, count in (("accepted", accepted), ("filtered", 300 - accepted), ("rejected", 1)):
         assert (
             f'clickstream_collector_events_total{{key="shop",outcome="{outcome}",protocol="access_log"}} {count}.0'
             in text
@@ -317,8 +320,8 @@ def test_errors_are_json(client: FlaskClient, path: str, status: int) -> None:
     assert (response.status_code, response.is_json) == (status, True)
 
 
-def _replay_log(client: FlaskClient) -> dict[str, Any]:
-    body = bundled_log().read_bytes()
+def _replay_log(client: FlaskClient, lines: int = 10_000) -> dict[str, Any]:
+    body = b"".join(gzip.decompress(bundled_log().read_bytes()).splitlines(keepends=True)[:lines])
     response = client.post("/collect/access-log?source=access.log.gz", data=body, headers=KEY)
     assert response.status_code == 200
     answer: dict[str, Any] = response.get_json()
