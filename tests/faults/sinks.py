@@ -183,6 +183,7 @@ class Load:
                 "enable.idempotence": True,
                 "message.timeout.ms": 120_000,
                 "linger.ms": 20,
+                "log_level": 2,  # a broker that is away is told once a second and connection
             }
         )
         self._thread = threading.Thread(target=self._run)
