@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from functools import cache
+from typing import get_args
 
 import pytest
 
@@ -23,21 +24,24 @@ from tests.integration.sandbox import event, produce
 RECORDS, SEEDED, POISON = 4_500, 500, 1_000
 FILE = r"/e=\d+/\w+/{}t"  # in the folder of an epoch; topics begin with a t
 STEPS: dict[str, tuple[Verb, str, int]] = {
-    "topic-id": ("rename", r" -> /.*/topic\.json$", 1),
     "epoch-rename": ("rename", r"/new-\w+ -> ", 1),
     "fencing-move": ("rename", r" -> /.*/epochs/t\w+/p=00/fenced/", 1),
     "listing": ("list", r"/raw/t\w+/p=00$", 1),
-    "quarantine-create": ("create", FILE.format(r"q\+"), 1),
-    "quarantine-rename": ("rename", r" -> /.*/quarantine/", 1),
     "create": ("create", FILE.format(""), 1),
     "write": ("write", FILE.format(""), 3),  # after the header and a block of 1 MiB
-    "hsync": ("hsync", FILE.format(""), 1),
     "close": ("close", FILE.format(""), 1),
     "publish-rename": ("rename", r" -> /.*/raw/", 1),
-    "second-publish-rename": ("rename", r" -> /.*/raw/", 2),
     "commit": ("commit", r"^t\w+$", 1),
+}
+FURTHER: dict[str, tuple[Verb, str, int]] = {
+    "topic-id": ("rename", r" -> /.*/topic\.json$", 1),
+    "quarantine-create": ("create", FILE.format(r"q\+"), 1),
+    "quarantine-rename": ("rename", r" -> /.*/quarantine/", 1),
+    "hsync": ("hsync", FILE.format(""), 1),
+    "second-publish-rename": ("rename", r" -> /.*/raw/", 2),
     "release": ("rename", r" -> /.*/epochs/t\w+/p=00/fenced/", 2),
 }
+CASES = [(step, when) for step in STEPS for when in get_args(When)] + [(step, "before") for step in FURTHER]
 
 
 @cache
@@ -61,8 +65,7 @@ def dead_owner(place: Landing) -> None:
     epoch.create("left behind", [b"x"])
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("step", "when"), CASES, ids=[f"{when}-{step}" for step, when in CASES])
 def test_killed_at_any_step_the_next_sink_lands_everything_once(
     cluster_settings: Settings, step: str, when: When
 ) -> None:
@@ -72,16 +75,17 @@ def test_killed_at_any_step_the_next_sink_lands_everything_once(
     produce(place.settings, 0, records)
     dead_owner(place)
     place.cut("first")  # so that the rest of what is there makes a second file
-    verb, pattern, nth = STEPS[step]
+    verb, pattern, nth = (STEPS | FURTHER)[step]
     with sink_process(place.settings, Fault(verb, pattern, nth, when)) as victim:
         if step == "release":
             landed(place, "all", worker=victim)
             victim.signal(signal.SIGTERM)
         assert victim.ended() == -signal.SIGKILL, victim.tail()
-    before = len(place.files(place.layout, 0))
+    before, more = len(place.files(place.layout, 0)), [f"more {n}" for n in range(100)]
+    produce(place.settings, 0, [event(id_) for id_ in more])
     with sink_process(place.settings) as successor:
         landed(place, "second", worker=successor)
         successor.stop()
-    sent: Sent = {0: ids}
+    sent: Sent = {0: [*ids, *more]}
     print(f"\nkilled {when} {step}, with {before} files published: {proved(place, sent)}")
     assert place.fs.names(place.layout.epochs(0)) == ["fenced"]
