@@ -71,7 +71,7 @@ class Session:
         kafka = settings.kafka
         topics = (kafka.topic, kafka.rejected_topic, *settings.sink.topics)
         self._layouts = {topic: Layout(settings.hdfs.root, topic) for topic in topics}
-        self._checked: set[str] = set()
+        self._topic_ids: dict[str, str] = {}
         self._limits = Limits.of(settings.sink)
         self._registry = Registry()
         self._schemas = SchemaTopic(settings, self._registry)
@@ -236,7 +236,20 @@ class Session:
 
     # Publishing
 
+    def _check_topic(self, topic: str) -> None:
+        """Raises LogError when it is not the topic that is landed.
+
+        librdkafka reads on at the same offset when a topic is deleted and created anew. Asked after a file's records
+        were read, this keeps another topic's out of it: a topic never has its former id again.
+        """
+        found = self._source.topic_id(topic)
+        if self._topic_ids.get(topic) != found:
+            incarnation.check(self._fs, self._layouts[topic], found)
+            self._topic_ids[topic] = found
+
     def _pump(self, partitions: Collection[Partition], wait: bool = False) -> None:
+        for topic in {topic for topic, number in partitions if self._owned[topic, number].writer.sealed}:
+            self._check_topic(topic)
         ended: dict[Partition, int] = {}
         for partition in partitions:
             published = self._owned[partition].pump(self._pool)
@@ -282,9 +295,8 @@ class Session:
 
     def _assigned(self, partitions: list[Partition]) -> None:
         """Claims, finds the positions, and reads from there."""
-        for topic in {topic for topic, _ in partitions} - self._checked:
-            incarnation.check(self._fs, self._layouts[topic], self._source.topic_id(topic))
-            self._checked.add(topic)
+        for topic in {topic for topic, _ in partitions} - self._topic_ids.keys():
+            self._check_topic(topic)
         # Side by side on HDFS; but Kafka is asked from this thread alone, since inside a listener the client is locked.
         claimed = list(self._pool.map(self._claim, partitions))
         for partition, (epoch, start) in zip(partitions, claimed, strict=True):

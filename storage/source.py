@@ -6,10 +6,22 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from infra.settings import Settings
 from infra.topics import unreachable
@@ -128,17 +140,29 @@ class Source:
         """The first offset that Kafka still has, and the one after its last. Raises LogError when it doesn't say."""
         return _watermarks(self._consumer, TopicPartition(*partition))
 
-    def topic_id(self, topic: str) -> str:
-        """Kafka's id of the topic, which another of the same name would not have. Raises LogError."""
-        from confluent_kafka import TopicCollection
-        from confluent_kafka.admin import AdminClient
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._settings.kafka.address, **self._settings.kafka.properties})
 
-        admin = AdminClient({"bootstrap.servers": self._settings.kafka.address, **self._settings.kafka.properties})
+    def topic_id(self, topic: str) -> str:
+        """Kafka's id of the topic, which another of the same name would not have.
+
+        Raises LogError; a broker that is on its way back is given 15 s.
+        """
         try:
-            described = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT)[topic].result()
+            return self._described_id(topic)
         except KafkaException as error:
             raise LogError(f"Kafka does not say which topic {topic} is: {error}") from error
-        return str(described.topic_id)
+
+    @retry(
+        retry=retry_if_exception_type(KafkaException),
+        stop=stop_after_delay(_TIMEOUT),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    def _described_id(self, topic: str) -> str:
+        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT)
+        return str(asked[topic].result().topic_id)
 
     def high(self, partition: Partition) -> int:
         """The offset after the last, as of the last fetch; -1001 before there was one."""
