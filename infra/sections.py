@@ -213,6 +213,7 @@ class Sink(Section):
     memory_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     cut_poll_seconds: Annotated[float, Field(gt=0)] = 1.0
     schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
+    publish_timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
     raw_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
 
     def process(self, number: int) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ def sink(number: int) -> dict[str, Any]:
     import threading
 
     from infra.serving import log_as_json
+    from storage.errors import Hung
     from storage.hdfs import Hdfs
     from storage.metrics import SinkMetrics
     from storage.sink import run
@@ -43,7 +45,11 @@ def sink(number: int) -> dict[str, Any]:
     metrics = SinkMetrics()
     metrics.serve(own.metrics_port)
     with _progress(metrics):
-        run(settings, Hdfs(settings), metrics, stop)
+        try:
+            run(settings, Hdfs(settings), metrics, stop)
+        except Hung as error:
+            click.echo(f"sink: {error}", err=True)
+            os._exit(1)  # a thread that waits for ever would be waited for
     return {}
 
 

@@ -1,7 +1,8 @@
 """What can go wrong between Kafka and HDFS.
 
 StorageError            HDFS could not be reached, or refused; names the path
-└── Unreachable         no NameNode answers; names the setting
+├── Unreachable         no NameNode answers; names the setting
+└── Hung                it does not answer at all: the process has to end
 Fenced                  another owner has taken the partition: drop what is buffered, stay out
 LogError                Kafka's log and what has been landed contradict each other: loud, never a silent reset
 ContainerError          bytes that are no container of ours
@@ -27,6 +28,10 @@ class Unreachable(StorageError):  # noqa: N818 - the domain's own term
     def __init__(self, path: str, address: str, reason: str) -> None:
         super().__init__(path, f"no NameNode answers at {address} (CLICKSTREAM_HDFS__URL): {reason}")
         self.address = address
+
+
+class Hung(StorageError):  # noqa: N818
+    """A publish has not ended in time, and may never: its thread can't be ended, so its process must be."""
 
 
 class Fenced(ClickstreamError):  # noqa: N818

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from storage.epochs import Epoch
+from storage.errors import Hung
 from storage.layout import Layout
 from storage.partition import PartitionWriter, Record, Sealed
 
@@ -43,6 +44,7 @@ class Owned:
     _queue: deque[Sealed] = field(default_factory=deque)
     _flight: Future[Published] | None = None
     _flying: int = 0
+    _flies_since: float = 0.0
 
     @property
     def size(self) -> int:
@@ -53,6 +55,11 @@ class Owned:
     def idle(self) -> bool:
         """Whether all that was sealed is published."""
         return self._flight is None and not self._queue and not self.writer.sealed
+
+    def check_flight(self, seconds: float) -> None:
+        """Raises Hung when a publish takes longer."""
+        if self._flight is not None and not self._flight.done() and time.monotonic() - self._flies_since > seconds:
+            raise Hung(self.layout.raw(self.epoch.partition), f"a file has not been published in {seconds:.0f} s")
 
     def waits_since(self) -> int | None:
         """Kafka's time, in milliseconds, of about the oldest record that is not published; None when there is none."""
@@ -79,7 +86,7 @@ class Owned:
             self.published = ended.sealed.info.last + 1
         if self._flight is None and self._queue:
             sealed = self._queue.popleft()
-            self._flying = sealed.size
+            self._flying, self._flies_since = sealed.size, time.monotonic()
             self._flight = pool.submit(publish, self.epoch, self.layout, sealed)
         return ended
 

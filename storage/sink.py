@@ -114,14 +114,14 @@ class Session:
             self._close()
 
     def abort(self) -> None:
-        """Leaves with what is published and no more."""
+        """Leaves with what is published and no more, and waits for no publish."""
         self._aborting = True
         self._close()
 
     def _close(self) -> None:
         self._source.close()
         self._schemas.close()
-        self._pool.shutdown()
+        self._pool.shutdown(wait=not self._aborting, cancel_futures=self._aborting)
 
     # Records
 
@@ -187,6 +187,8 @@ class Session:
             self._next_schema_poll = now + _SCHEMA_POLL_SECONDS
             self._ask_for_schemas(now)
         self._pump(self._owned)
+        for owned in self._owned.values():
+            owned.check_flight(self._settings.sink.publish_timeout_seconds)
         self._bound_memory()
         if now >= self._next_report:
             self._next_report = now + 1.0
@@ -222,7 +224,7 @@ class Session:
             elif all(owned.idle for owned in self._owned.values()):
                 return
             else:
-                wait_for_any(self._owned.values())
+                self._wait_for_any(self._owned.values())
             self._pump(self._owned)
 
     def _report(self) -> None:
@@ -246,6 +248,13 @@ class Session:
         if self._topic_ids.get(topic) != found:
             incarnation.check(self._fs, self._layouts[topic], found)
             self._topic_ids[topic] = found
+
+    def _wait_for_any(self, partitions: Collection[Owned]) -> None:
+        """Until a publish ends. Raises Hung when one takes too long."""
+        limit = self._settings.sink.publish_timeout_seconds
+        wait_for_any(partitions, limit)
+        for owned in partitions:
+            owned.check_flight(limit)
 
     def _pump(self, partitions: Collection[Partition], wait: bool = False) -> None:
         for topic in {topic for topic, number in partitions if self._owned[topic, number].writer.sealed}:
@@ -289,7 +298,7 @@ class Session:
                     owned.epoch.release()
                     del self._owned[partition]
                     self._metrics.forget(partition)
-            wait_for_any(self._owned[partition] for partition in mine)
+            self._wait_for_any([self._owned[partition] for partition in mine])
 
     # The group
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from itertools import chain
-
-import fastavro
-
-from storage.layout import visible
-from storage.ledger import file_info
+from storage.audit import audit
 from tests.faults.sinks import Sent
 from tests.integration.landing import Landing
 
@@ -29,24 +23,9 @@ def proved(place: Landing, sent: Sent) -> str:
 
 
 def audited(place: Landing, partitions: int) -> None:
-    """Ranges follow each other from 0, headers account for each offset, every record reads and is where it belongs."""
-    for partition in range(partitions):
-        end, folder = 0, f"{place.layout.raw(partition)}/b=0000000000"
-        names = place.fs.names(folder)
-        assert [range_.name for range_ in visible(names)] == names, f"{folder}: something is hidden or no file of ours"
-        for range_ in visible(names):
-            path = f"{folder}/{range_.name}"
-            assert range_.first == end, f"{path} does not follow offset {end - 1}"
-            end = range_.last + 1
-            info = file_info(place.fs, path)
-            gaps = [(first, last) for first, last, _ in info.gaps]
-            elsewhere = [n for first, last in chain(info.quarantined, gaps) for n in range(first, last + 1)]
-            rows = list(fastavro.reader(io.BytesIO(place.fs.read(path))))
-            assert {row["partition"] for row in rows} <= {partition}, path
-            assert len(rows) == info.records, path
-            offsets = [row["offset"] for row in rows]
-            assert sorted(offsets + elsewhere) == list(range(range_.first, end)), path
-            assert (info.partition, info.first, info.last) == (partition, range_.first, range_.last), path
+    """What `clickstream audit --deep` proves, and that no partition has two owners."""
+    found = audit(place.fs, place.layout, deep=True)
+    assert not found.violations, found.findings
     for partition in range(partitions):
         live = [name for name in place.fs.names(place.layout.epochs(partition)) if name.startswith("e=")]
         assert len(live) <= 1, f"p={partition} has the live epochs {live}"
