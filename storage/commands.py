@@ -1,4 +1,4 @@
-"""sink, cut, ledger, report: from the stream to batches that are known to be complete."""
+"""sink, cut, ledger, report, bench: from the stream to batches that are known to be complete."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.settings import Settings
+from storage.bench import commands as bench
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -183,4 +184,4 @@ def _show(found: BatchLedger) -> None:
     console.print(f"publish gate: {verdict}")
 
 
-commands: list[click.Command] = [sink, cut, ledger, report]
+commands: list[click.Command] = [sink, cut, ledger, report, *bench.commands]
