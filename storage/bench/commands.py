@@ -69,9 +69,9 @@ def _print(facts: dict[str, Any]) -> None:
     for name, reason in facts["skipped"].items():
         console.print(f"{_TITLES[name]}: {reason}", style="yellow", highlight=False)
     click.echo(
-        f"{facts['events']:,} events in {facts['partitions']} partitions, medians of {facts['rounds']} rounds, processes' "
-        f"starts included, on {facts['cores']} cores; load: the machine's average before each. Each output holds exactly "
-        "the ids that were produced. Spark Avro: raw values; Spark Parquet: from JSON"
+        f"{facts['events']:,} events in {facts['partitions']} partitions, medians of {facts['rounds']} rounds,\nwith "
+        f"the start of the processes, on {facts['cores']} cores; load: the machine's average before each. Each "
+        "output holds exactly the ids that were produced. Spark Avro: raw values; Spark Parquet: from JSON."
     )
 
 
