@@ -1,8 +1,8 @@
 """Avro container files (Avro 1.12, object container files) from bodies that are encoded already. No I/O.
 
 A record is its fields one after another: so three encoded longs before an untouched event body make the envelope
-`{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill and kept until the
-file is closed, because the header, which comes first, says exactly what the file holds:
+`{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill, by threads, and kept
+until the file is closed, because the header, which comes first, says exactly what the file holds:
 
     clickstream.topic, .partition, .first, .last     the range of offsets that the file answers for, both included
     clickstream.records                              how many of them are in the file
@@ -20,9 +20,11 @@ import json
 import os
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from storage.errors import ContainerError
@@ -39,6 +41,7 @@ Gap = tuple[int, int, Reason]
 
 BLOCK_RECORDS = 4_000
 BLOCK_BYTES = 1 << 20
+_IN_FLIGHT = 4  # blocks of a file that are compressed beside the filling of the next
 WRITER = "clickstream 1"
 _MAGIC = b"Obj\x01"
 _LONG = {"type": "long", "logicalType": "timestamp-millis"}
@@ -131,13 +134,15 @@ class Container:
         self._partition = varint(partition)
         self._sync = os.urandom(16)  # a predictable one could be planted in an event and would split the file there
         self._blocks: list[bytes] = []
+        self._flights: deque[tuple[Future[bytes], int]] = deque()  # blocks that are being compressed, and their sizes
+        self._flying = 0
         self._parts: list[bytes] = []
         self._pending = self._stored = self._count = 0
         self.records = 0
 
     @property
     def size(self) -> int:
-        return self._stored + self._pending
+        return self._stored + self._pending + self._flying
 
     def add(self, offset: int, appended_at: int, body: bytes) -> None:
         """Adds one record; `appended_at` in milliseconds since 1970."""
@@ -174,6 +179,7 @@ class Container:
         """Closes the last block; how many records there are, for the header."""
         if self._count:
             self._close_block()
+        self._land(0)
         return self.records
 
     def file(self, info: FileInfo) -> list[bytes]:
@@ -190,12 +196,31 @@ class Container:
         return [b"".join(header), *self._blocks]
 
     def _close_block(self) -> None:
-        data = self._compress(b"".join(self._parts))
-        block = b"".join((varint(self._count), varint(len(data)), data, self._sync))
-        self._blocks.append(block)
-        self._stored += len(block)
+        data = b"".join(self._parts)
+        self._flights.append((_pool().submit(self._block, self._count, data), len(data)))
+        self._flying += len(data)
         self.records += self._count
         self._parts, self._count, self._pending = [], 0, 0
+        self._land(_IN_FLIGHT)
+
+    def _block(self, count: int, data: bytes) -> bytes:
+        compressed = self._compress(data)
+        return b"".join((varint(count), varint(len(compressed)), compressed, self._sync))
+
+    def _land(self, most: int) -> None:
+        """Takes the blocks that are ready; waits until at most so many are not."""
+        while self._flights and (len(self._flights) > most or self._flights[0][0].done()):
+            flight, size = self._flights.popleft()
+            block = flight.result()
+            self._blocks.append(block)
+            self._stored += len(block)
+            self._flying -= size
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Of all containers: compression leaves the interpreter to who fills the next block."""
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="compress")
 
 
 def _deflate(data: bytes) -> bytes:
