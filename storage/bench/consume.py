@@ -13,7 +13,7 @@ from infra.errors import ServiceError
 from infra.settings import Settings
 from storage.source import config
 
-_BATCH = 10_000
+_BATCH = 1_000
 _PATIENCE_SECONDS = 30.0
 
 

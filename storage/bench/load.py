@@ -32,11 +32,19 @@ def events(count: int, seed: int = 7) -> Iterator[ClickEvent]:
     """Events of a shop, the same ones at every call; from the 10,001st on all but the two ids is repeated."""
     rng = random.Random(seed)
     context = Context("bench", _RECEIVED_MS, user_agent=_AGENT, ip="192.0.2.0")
-    models = [parse(event(rng, _RECEIVED_MS), context) for _ in range(min(count, _MODELS))]
+    models = [parse(event(rng, _RECEIVED_MS) | _signed_in(rng), context) for _ in range(min(count, _MODELS))]
     for number in range(count):
-        message = str(uuid.UUID(int=rng.getrandbits(128), version=4))
+        message = _uuid(rng)
         names = {"message_id": message, "event_id": event_id("bench", message)}
         yield msgspec.structs.replace(models[number % len(models)], **names)
+
+
+def _signed_in(rng: random.Random) -> dict[str, Any]:
+    return {"user_id": _uuid(rng), "client_session_id": _uuid(rng), "model_version": f"als-{rng.randrange(100):05d}"}
+
+
+def _uuid(rng: random.Random) -> str:
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
 def produce(settings: Settings, count: int, json_topic: str = "") -> set[str]:
