@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.settings import Settings
+from storage.bench import commands as bench
 from storage.proof_commands import AS_JSON, BATCH, audit, compact, find_cut, ledger, platform, redrive
 
 if TYPE_CHECKING:
@@ -117,4 +118,4 @@ def report(batch: str | None, as_json: bool) -> dict[str, Any]:
     return facts
 
 
-commands: list[click.Command] = [sink, cut, ledger, report, audit, compact, redrive]
+commands: list[click.Command] = [sink, cut, ledger, report, audit, compact, redrive, *bench.commands]

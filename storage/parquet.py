@@ -10,7 +10,7 @@ import io
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import compress
@@ -67,12 +67,15 @@ class ParquetFile:
         return self._sink.size + (waiting * self._sink.size // self._converted if self._converted else waiting // 6)
 
     def add(self, offset: int, appended_at: int, body: bytes, key: bytes | None = None) -> None:
+        self.extend(offset, (appended_at,), (body,), (key,))
+
+    def extend(self, first: int, times: Sequence[int], bodies: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
         rows = self._rows
-        rows.offsets.append(offset)
-        rows.times.append(appended_at)
-        rows.keys.append(key)
-        rows.bodies.append(body)
-        self._pending += len(body) + len(key or b"") + _ROW_OVERHEAD
+        rows.offsets.extend(range(first, first + len(bodies)))
+        rows.times.extend(times)
+        rows.keys += keys
+        rows.bodies += bodies
+        self._pending += sum(map(len, bodies)) + sum(len(key or b"") for key in keys) + _ROW_OVERHEAD * len(bodies)
         if self._pending >= ROW_GROUP_BYTES:
             self._convert()
 

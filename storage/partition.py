@@ -96,6 +96,35 @@ class PartitionWriter:
         Offsets before `end` are repetitions and skipped. `why_gap(offset)` says why there is none from that offset on.
         """
         self.unknown = None
+        taken = 0
+        while taken < len(records):
+            some = records[taken : taken + max(1, self._check_at - self.end + 1)]
+            if not self._append_run(some):
+                added = self._append_each(some, why_gap)
+                if added < len(some):
+                    return taken + added
+            taken += len(some)
+        return taken
+
+    def _append_run(self, records: Sequence[Record]) -> bool:
+        """Adds them all at once if they follow without a gap and have the file's schema; else none, and False."""
+        if not self._prefix:
+            return False
+        offsets, times, keys, values = zip(*records, strict=True)
+        if offsets != tuple(range(self.end, self.end + len(records))):
+            return False
+        prefix, start = self._prefix, codec.HEADER_SIZE
+        bodies = [value[start:] for value in values if value is not None and value.startswith(prefix)]
+        if len(bodies) < len(values):
+            return False
+        (self._container or self._open()).extend(self.end, times, bodies, keys)
+        self.end += len(bodies)
+        if self.end > self._check_at:
+            self.roll()
+        return True
+
+    def _append_each(self, records: Sequence[Record], why_gap: Callable[[int], Reason]) -> int:
+        """Adds records one by one; how many were taken."""
         plain = self._registry is None
         for taken, (offset, appended_at, key, value) in enumerate(records):
             if offset != self.end:

@@ -100,8 +100,11 @@ class Source:
             topics, on_assign=listener(assigned), on_revoke=listener(revoked), on_lost=listener(lost)
         )
 
-    def poll(self, most: int = 10_000, timeout: float = 0.1) -> list[Run | End | OutOfRange]:
-        """What has come, in order within each partition. Listeners are called from here and from `close` only."""
+    def poll(self, most: int = 1_000, timeout: float = 0.1) -> list[Run | End | OutOfRange]:
+        """What has come, in order within each partition. Listeners are called from here and from `close` only.
+
+        Few at a time, so that a core's cache still has them when they are put into a file.
+        """
         events: list[Run | End | OutOfRange] = []
         records: list[Record] = []
         current: Any = None

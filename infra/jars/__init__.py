@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from jgo.env._lockfile import LockedDependency
     from jgo.maven import MavenContext
 
-Bundle = Literal["kafka", "hadoop", "spark"]
-BUNDLES: tuple[Bundle, ...] = ("kafka", "hadoop", "spark")
+Bundle = Literal["kafka", "hadoop", "spark", "bench"]
+BUNDLES: tuple[Bundle, ...] = ("kafka", "hadoop", "spark")  # what the platform runs on; `bench` is fetched at need
 _HERE = Path(__file__).parent
 _LAST = "hadoop-client-minicluster"
 

@@ -1,4 +1,6 @@
-"""`python -m infra.jars fetch` downloads every jar; `lock` resolves the locks anew after a *.toml here changed."""
+"""`python -m infra.jars fetch` downloads the jars that the platform runs on; `lock` resolves the locks anew after a
+*.toml here changed.
+"""
 
 import sys
 
@@ -9,14 +11,16 @@ from infra.jars import BUNDLES, jars, lock
 
 console = Console(stderr=True)
 try:
-    for bundle in BUNDLES:
-        if sys.argv[1:] == ["lock"]:
-            lock(bundle)
-        elif sys.argv[1:] == ["fetch"]:
-            with console.status(f"jars of {bundle}"):
-                count = len(jars(bundle))
-            console.print(f"{bundle}: {count} jars, checked")
-        else:
+    match sys.argv[1:]:
+        case ["lock"]:
+            for bundle in (*BUNDLES, "bench"):
+                lock(bundle)
+        case ["fetch"]:
+            for bundle in BUNDLES:
+                with console.status(f"jars of {bundle}"):
+                    count = len(jars(bundle))
+                console.print(f"{bundle}: {count} jars, checked")
+        case _:
             sys.exit(__doc__)
 except ClickstreamError as error:
     sys.exit(str(error))

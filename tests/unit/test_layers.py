@@ -15,7 +15,13 @@ MAY_IMPORT = {layer: set(LAYERS[: i + 1]) for i, layer in enumerate(LAYERS)} | {
 # What the web app may take from processing: pure modules.
 PURE = {"processing.ranking"}
 BOUNDARIES = {
-    "confluent_kafka": {"ingest/publisher.py", "ingest/bench/naive.py", "storage/source.py"},
+    "confluent_kafka": {
+        "ingest/publisher.py",
+        "ingest/bench/naive.py",
+        "storage/source.py",
+        "storage/bench/consume.py",
+        "storage/bench/load.py",
+    },
     "kafka": {"infra/topics.py", "ingest/tail.py"},
     "hdfs_native": {"storage/hdfs.py"},
     "sqlite3": {"ingest/spool.py"},

@@ -1,0 +1,82 @@
+"""clickstream bench sink: how fast records land, beside what could be reached and beside Spark."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from infra.settings import Settings
+from ingest.bench.commands import bench
+
+_TITLES = {
+    "limit": "consume only",
+    "avro": "Avro",
+    "avro_two_processes": "Avro, 2 processes",
+    "parquet": "Parquet",
+    "parquet_two_processes": "Parquet, 2 processes",
+    "spark_avro": "Spark Avro",
+    "spark_parquet": "Spark Parquet",
+}
+
+
+@bench.command("sink")
+@click.option("--events", type=click.IntRange(1), default=2_000_000, show_default=True, help="Of some 480 bytes.")
+@click.option("--partitions", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Medians are of these.")
+@click.option("--peer", type=click.Choice(["spark", "none"]), default="spark", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+def sink(events: int, partitions: int, rounds: int, peer: str, as_json: bool) -> dict[str, Any]:
+    """The sink from Kafka to HDFS, beside plain consumption and Spark. Needs a running Kafka and HDFS."""
+    from rich.console import Console
+
+    from storage.bench.sink import run
+
+    console = Console(stderr=True)
+    with console.status("") as status:
+        facts = run(Settings.from_env(), events, partitions, rounds, peer == "spark", status.update)
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        _print(facts)
+    return facts
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    headings = ("events/s", "/limit", "/Spark", "CPU s", "/Spark", "RAM MB", "files", "MB", "load")
+    table = Table("", *headings, box=None)
+    for column in table.columns:
+        column.justify, column.no_wrap = "right", True
+    for name, seen in facts["results"].items():
+        table.add_row(
+            _TITLES[name],
+            f"{seen['events_per_second']:,}",
+            _number(seen["to_limit"], ".2f"),
+            _number(seen["to_spark"], ".1f"),
+            f"{seen['cpu_seconds']:.1f}",
+            _number(seen["cpu_to_spark"], ".2f"),
+            str(seen["peak_mb"]),
+            _number(seen["files"], ","),
+            _number(seen["mb"], ","),
+            ", ".join(f"{turn['load_average']:.1f}" for turn in seen["rounds"]),
+        )
+    console = Console()
+    console.print(table)
+    for name, reason in facts["skipped"].items():
+        console.print(f"{_TITLES[name]}: {reason}", style="yellow", highlight=False)
+    click.echo(
+        f"{facts['events']:,} events in {facts['partitions']} partitions, medians of {facts['rounds']} rounds,\nwith "
+        f"the start of the processes, on {facts['cores']} cores; load: the machine's average before each. Each "
+        "output holds exactly the ids that were produced. Spark Avro: raw values; Spark Parquet: from JSON."
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+commands: list[click.Command] = [bench]

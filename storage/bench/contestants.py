@@ -1,0 +1,176 @@
+"""Who takes part in the sink's bench: plain consumption, the sink itself, and Spark Structured Streaming."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from infra import jars
+from infra.errors import DependencyError, ServiceError
+from infra.sections import Sink
+from infra.services.jvm import java_home
+from infra.serving import free_port
+from infra.settings import Settings
+from infra.submit import spark_home
+from infra.topics import end_offsets
+from storage import batches, ledger
+from storage.batches import Cut
+from storage.bench.measure import Processes, Program, first_line, measure
+from storage.bench.output import Output, read_back
+from storage.hdfs import Hdfs
+from storage.layout import Layout
+
+_PROJECT = Path(__file__).parents[2]
+_PEER = _PROJECT / "processing" / "bench" / "spark_sink.py"
+_LOOK_SECONDS = 0.05
+_PATIENCE_SECONDS = 900
+Format = Literal["avro", "parquet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be landed: the settings name the topics, `json_topic` has the same events as JSON."""
+
+    settings: Settings
+    json_topic: str
+    ids: set[str]
+
+    def own(self, name: str, **sink: Any) -> Settings:
+        """Settings with a group and an HDFS root for one turn."""
+        settings = self.settings
+        return settings.model_copy(
+            update={
+                "hdfs": settings.hdfs.model_copy(update={"root": f"{settings.hdfs.root}/{name}"}),
+                "sink": settings.sink.model_copy(update={"group": f"{settings.kafka.topic}-{name}", **sink}),
+            }
+        )
+
+
+Contestant = Callable[[Task, str], dict[str, Any]]  # plays a turn, under a name of its own; what it was seen to do
+
+
+def consume(task: Task, name: str) -> dict[str, Any]:
+    """The limit: librdkafka with the sink's configuration, and nothing done with what comes."""
+    command = [sys.executable, "-m", "storage.bench.consume", str(len(task.ids))]
+    program = Program(command, _environment(task.own(name)), ends=True)
+    cost, _ = measure(name, [program], task.settings.home, first_line)
+    return asdict(cost)
+
+
+def sink(format_: Format, processes: int = 1) -> Contestant:
+    """`clickstream sink`, from its start until the cut at the topic's end is known to have landed."""
+
+    def play(task: Task, name: str) -> dict[str, Any]:
+        settings = task.own(name, **({"format": format_} if format_ != "avro" else {}))
+        fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
+        cut = batches.take(fs, layout, "bench", lambda: end_offsets(settings, layout.topic))
+        programs = [_sink_program(settings) for _ in range(processes)]
+        cost, said = measure(name, programs, settings.home, lambda running: _landed(fs, layout, cut, running))
+        shares = [sum(line["records"] for line in _published(text, layout.topic)) for text in said]
+        return asdict(cost) | _checked(fs, f"{settings.hdfs.root}/raw/{layout.topic}", task) | {"shares": shares}
+
+    return play
+
+
+def spark(format_: Format) -> Contestant:
+    """Structured Streaming, until all that was there is committed: values into Avro, or JSON into typed Parquet."""
+
+    def play(task: Task, name: str) -> dict[str, Any]:
+        settings = task.own(name)
+        root = f"{settings.hdfs.address}{settings.hdfs.root}"
+        program = Program(_submit(task, format_, root), _environment(settings, spark=True), ends=True)
+        cost, _ = measure(name, [program], settings.home, first_line)
+        return asdict(cost) | _checked(Hdfs(settings), f"{settings.hdfs.root}/files", task)
+
+    return play
+
+
+def missing_parquet() -> str:
+    """Why the sink can't write Parquet; empty if it can."""
+    return "" if "format" in Sink.model_fields else "the setting sink.format does not exist"
+
+
+def missing_spark(settings: Settings) -> str:
+    """Why Spark can't take part; empty if it can. Downloads its jars where they are not there yet."""
+    if settings.kafka.properties:
+        return "kafka.properties are librdkafka's, Spark would need Java's"
+    if find_spec("pyspark") is None:
+        return "pyspark is not installed (the extra `spark`)"
+    try:
+        java_home(settings)
+        jars.jars("bench")
+    except DependencyError as error:
+        return str(error)
+    return ""
+
+
+def _landed(fs: Hdfs, layout: Layout, cut: Cut, running: Processes) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while sum(len(file.part) for file in batches.files(fs, layout, cut)) < cut.offsets:
+        if any(process.poll() is not None for process in running):
+            return  # measure says why
+        if time.monotonic() > deadline:
+            raise ServiceError("sink", f"has not landed {cut.offsets:,} records within {_PATIENCE_SECONDS} s")
+        time.sleep(_LOOK_SECONDS)
+    missing = ledger.landing(fs, layout, cut).missing
+    if missing:
+        raise ServiceError("sink", f"offsets are not accounted for: {missing}")
+
+
+def _published(text: str, topic: str) -> list[Any]:
+    """The log's lines of files of this topic."""
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == "published" and f"/{topic}+" in line["file"]]
+
+
+def _checked(fs: Hdfs, folder: str, task: Task) -> dict[str, Any]:
+    """What was left there, and deletes it. Raises ServiceError unless it is each event, once."""
+    output: Output = read_back(fs, folder, task.ids)
+    fs.delete(folder, recursive=True)
+    if not output.exact:
+        found = f"{output.records:,} records"
+        raise ServiceError("bench", f"{folder}: {found} are not the {len(task.ids):,} events, each once")
+    return asdict(output)
+
+
+def _sink_program(settings: Settings) -> Program:
+    own = settings.sink.model_copy(update={"metrics_port": free_port("127.0.0.1")})
+    command = [sys.executable, "-m", "infra.cli", "sink"]
+    return Program(command, _environment(settings.model_copy(update={"sink": own})))
+
+
+def _environment(settings: Settings, spark: bool = False) -> dict[str, str]:
+    """The settings, and the code that this process runs."""
+    environment = settings.to_env() | {"PYTHONPATH": str(_PROJECT)}
+    if spark:
+        environment |= {"JAVA_HOME": str(java_home(settings)), "PYSPARK_PYTHON": sys.executable}
+        if settings.hdfs.conf_dir:
+            environment["HADOOP_CONF_DIR"] = str(settings.hdfs.conf_dir)
+    return environment
+
+
+def _submit(task: Task, format_: Format, root: str) -> list[str]:
+    """Java's own choices of compiler and collector are left alone: it is to be as fast as it can."""
+    settings = task.settings
+    conf = {
+        "spark.master": settings.spark.master,
+        "spark.driver.memory": settings.spark.driver_memory,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.hadoop.fs.defaultFS": settings.hdfs.address,
+        "spark.jars": ",".join(map(str, jars.jars("bench"))),
+        "spark.local.dir": str(settings.home),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    options = [part for name, value in conf.items() for part in ("--conf", f"{name}={value}")]
+    topic = settings.kafka.topic if format_ == "avro" else task.json_topic
+    submit = str(spark_home() / "bin" / "spark-submit")
+    return [submit, *options, str(_PEER), settings.kafka.address, topic, format_, root]

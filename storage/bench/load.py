@@ -1,0 +1,84 @@
+"""What the sink's bench lands: events with ids of their own, encoded as the collector does, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import confluent_kafka
+import msgspec
+
+from infra import topics
+from infra.errors import ServiceError
+from infra.settings import Settings
+from ingest import codec
+from ingest.bench.load import event
+from ingest.events import ClickEvent, as_dict, event_id
+from ingest.protocols import Context
+from ingest.protocols.native import parse
+from ingest.publisher import producer_config, schema_record
+
+_RECEIVED_MS = 1_795_000_000_000
+_MODELS = 10_000  # more than an Avro block holds, so that a repetition can't be compressed away
+_WAIT_SECONDS = 120
+_PATIENT = {"linger.ms": 20, "delivery.timeout.ms": _WAIT_SECONDS * 1000, "log_level": 3}  # nobody waits for an answer
+_AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0"
+
+
+def events(count: int, seed: int = 7) -> Iterator[ClickEvent]:
+    """Events of a shop, the same ones at every call; from the 10,001st on all but the two ids is repeated."""
+    rng = random.Random(seed)
+    context = Context("bench", _RECEIVED_MS, user_agent=_AGENT, ip="192.0.2.0")
+    models = [parse(event(rng, _RECEIVED_MS) | _signed_in(rng), context) for _ in range(min(count, _MODELS))]
+    for number in range(count):
+        message = _uuid(rng)
+        names = {"message_id": message, "event_id": event_id("bench", message)}
+        yield msgspec.structs.replace(models[number % len(models)], **names)
+
+
+def _signed_in(rng: random.Random) -> dict[str, Any]:
+    return {"user_id": _uuid(rng), "client_session_id": _uuid(rng), "model_version": f"als-{rng.randrange(100):05d}"}
+
+
+def _uuid(rng: random.Random) -> str:
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+
+
+def produce(settings: Settings, count: int, json_topic: str = "") -> set[str]:
+    """Puts the schema and the events into the topics of `settings`, and into `json_topic` if any; returns the ids.
+
+    Raises ServiceError unless the topics, which must be new, then hold exactly these.
+    """
+    producer = confluent_kafka.Producer(producer_config(settings) | _PATIENT)
+    schema = schema_record(settings)
+    ids: set[str] = set()
+    _send(producer, schema.topic, schema.value, schema.key)
+    for made in events(count):
+        ids.add(made.event_id)
+        _send(producer, settings.kafka.topic, codec.encode(made), made.key)
+        if json_topic:
+            _send(producer, json_topic, as_json(made), made.key)
+    producer.flush(_WAIT_SECONDS)
+    for topic in filter(None, (settings.kafka.topic, json_topic)):
+        stored = sum(topics.end_offsets(settings, topic).values())
+        if stored != count:
+            raise ServiceError("kafka", f"topic {topic} holds {stored:,} records, not {count:,}")
+    return ids
+
+
+def as_json(made: ClickEvent) -> bytes:
+    """As a plain producer would send it: compact, without what is not there."""
+    present = {name: value for name, value in as_dict(made).items() if value not in (None, {}, ())}
+    return json.dumps(present, separators=(",", ":")).encode()
+
+
+def _send(producer: Any, topic: str, value: bytes, key: bytes | None) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key)
+            return
+        except BufferError:
+            producer.poll(0.1)

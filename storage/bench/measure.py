@@ -1,0 +1,129 @@
+"""What a program costs: time, processor and memory of its processes, with all that they start."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.errors import ServiceError
+
+_SAMPLE_SECONDS = 0.2
+_PATIENCE_SECONDS = 60
+Processes = Sequence[psutil.Popen]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command line with its whole environment. It is told to end when the work is done, unless it `ends` itself."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    ends: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`seconds` from the start of the programs until the work was done; processor seconds until they had ended; the
+    greatest sum of their resident memory, as sampled; the machine's load average when they were started."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    load_average: float
+
+
+def measure(
+    name: str, programs: Sequence[Program], folder: Path, until: Callable[[Processes], None]
+) -> tuple[Cost, list[str]]:
+    """Starts the programs at once, waits for `until` to return and for their end: the cost, and what each logged.
+
+    No other child of this process may end meanwhile. Raises ServiceError, with its last words, if one of them fails.
+    """
+    logs = [folder / f"{name}-{number}.log" for number in range(len(programs))]
+    load, cpu, began = os.getloadavg()[0], _children_cpu(), time.monotonic()
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_started(*each)) for each in zip(programs, logs, strict=True)]
+        with _watched(processes) as peak:
+            until(processes)
+            seconds = time.monotonic() - began
+            for program, process in zip(programs, processes, strict=True):
+                if not program.ends:
+                    process.terminate()
+            codes = [process.wait(_PATIENCE_SECONDS) for process in processes]
+    said = [log.read_text(errors="replace") for log in logs]
+    for code, text in zip(codes, said, strict=True):
+        if code:
+            raise ServiceError(name, f"ended with code {code}: {last_words(text)}")
+    return Cost(seconds, _children_cpu() - cpu, peak[0], load), said
+
+
+def first_line(processes: Processes) -> None:
+    """For `measure`: until each has printed a line, or ended without one."""
+    for process in processes:
+        process.stdout.readline()
+
+
+def last_words(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+@contextmanager
+def _started(program: Program, log: Path) -> Iterator[psutil.Popen]:
+    with log.open("wb") as errors:
+        process = psutil.Popen(
+            list(program.command), env=dict(program.environment), stdout=subprocess.PIPE, stderr=errors
+        )
+    try:
+        yield process
+    finally:
+        process.stdout.close()
+        with suppress(psutil.NoSuchProcess):
+            family = [process, *process.children(recursive=True)]
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+            process.wait(_PATIENCE_SECONDS)
+
+
+@contextmanager
+def _watched(processes: Processes) -> Iterator[list[int]]:
+    """The greatest memory so far, in a list of one, sampled by a thread."""
+    peak, over = [0], threading.Event()
+
+    def sample() -> None:
+        while not over.wait(_SAMPLE_SECONDS):
+            peak[0] = max(peak[0], sum(map(_resident, processes)))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def _resident(process: psutil.Process) -> int:
+    """Bytes, of the process and all below it."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        for member in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += member.memory_info().rss
+    return total
+
+
+def _children_cpu() -> float:
+    """Of all children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

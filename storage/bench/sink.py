@@ -1,0 +1,138 @@
+"""The sink beside plain consumption and beside Spark: the same topic, the same HDFS, in turns within one run.
+
+Each turn is a program of its own, measured from its start, in a group and a folder of its own; what it wrote is read
+back and must be exactly the events that were produced. Topics and folders of the run are deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra import topics
+from infra.settings import Settings
+from storage.bench import contestants, load
+from storage.bench.contestants import Contestant, Task
+from storage.hdfs import Hdfs
+
+Progress = Callable[[str], None]
+Turns = dict[str, list[dict[str, Any]]]
+
+LIMIT = "limit"
+PEER = {
+    "avro": "spark_avro",
+    "avro_two_processes": "spark_avro",
+    "parquet": "spark_parquet",
+    "parquet_two_processes": "spark_parquet",
+}
+
+
+def run(
+    settings: Settings, events: int, partitions: int, rounds: int, peers: bool, progress: Progress
+) -> dict[str, Any]:
+    """The facts of a whole run. Raises ServiceError where a program fails, or its output is not what was produced."""
+    progress("looking for what takes part")
+    playing, skipped = _contestants(settings, peers)
+    turns: Turns = {}
+    with tempfile.TemporaryDirectory() as home:
+        own = _own_settings(settings, Path(home), partitions)
+        json_settings = _with_topic(own, f"{own.kafka.topic}-json") if "spark_parquet" in playing else None
+        with _topics(own), _topics(json_settings), _folder(own):
+            progress(f"producing {events:,} events")
+            json_topic = json_settings.kafka.topic if json_settings else ""
+            task = Task(own, json_topic, load.produce(own, events, json_topic))
+            for number in range(1, rounds + 1):
+                for name, contestant in playing.items():
+                    progress(f"{name}, round {number} of {rounds}")
+                    turns.setdefault(name, []).append(contestant(task, f"{name}-{number}"))
+    return {
+        "events": events,
+        "partitions": partitions,
+        "rounds": rounds,
+        "cores": os.cpu_count(),
+        "results": compare(turns, events),
+        "skipped": skipped,
+    }
+
+
+def compare(turns: Mapping[str, Sequence[Mapping[str, Any]]], events: int) -> dict[str, dict[str, Any]]:
+    """Medians over the rounds, and the ratios of their rates to the limit's and to Spark's for the same format."""
+    results = {name: _medians(rounds, events) for name, rounds in turns.items()}
+    for name, result in results.items():
+        rate, limit, peer = result["events_per_second"], results.get(LIMIT), results.get(PEER.get(name, ""))
+        result["to_limit"] = round(rate / limit["events_per_second"], 3) if limit else None
+        result["to_spark"] = round(rate / peer["events_per_second"], 2) if peer else None
+        result["cpu_to_spark"] = round(result["cpu_seconds"] / peer["cpu_seconds"], 3) if peer else None
+    return results
+
+
+def _medians(rounds: Sequence[Mapping[str, Any]], events: int) -> dict[str, Any]:
+    def median(name: str) -> float:
+        return float(statistics.median(turn[name] for turn in rounds))
+
+    last = rounds[-1]
+    return {
+        "events_per_second": round(statistics.median(events / turn["seconds"] for turn in rounds)),
+        "cpu_seconds": round(median("cpu_seconds"), 2),
+        "peak_mb": round(max(turn["peak_bytes"] for turn in rounds) / 1e6),
+        "files": last.get("files"),
+        "mb": round(last["bytes"] / 1e6) if "bytes" in last else None,
+        "exact": last.get("exact"),
+        "shares": last.get("shares"),
+        "rounds": [dict(turn) for turn in rounds],
+    }
+
+
+def _contestants(settings: Settings, peers: bool) -> tuple[dict[str, Contestant], dict[str, str]]:
+    """Who plays, in this order, and who does not, with the reason."""
+    no_parquet = contestants.missing_parquet()
+    no_spark = contestants.missing_spark(settings) if peers else "left out (--peer none)"
+    all_: list[tuple[str, Contestant, str]] = [
+        (LIMIT, contestants.consume, ""),
+        ("avro", contestants.sink("avro"), ""),
+        ("avro_two_processes", contestants.sink("avro", 2), ""),
+        ("parquet", contestants.sink("parquet"), no_parquet),
+        ("parquet_two_processes", contestants.sink("parquet", 2), no_parquet),
+        ("spark_avro", contestants.spark("avro"), no_spark),
+        ("spark_parquet", contestants.spark("parquet"), no_spark),
+    ]
+    playing = {name: contestant for name, contestant, reason in all_ if not reason}
+    return playing, {name: reason for name, _, reason in all_ if reason}
+
+
+def _own_settings(settings: Settings, home: Path, partitions: int) -> Settings:
+    """The same servers, with a home, topics and a folder of this run's own."""
+    name = f"bench-{time.time_ns()}"
+    kafka = settings.kafka.model_copy(update={"bootstrap_servers": settings.kafka.address, "partitions": partitions})
+    hdfs = settings.hdfs.model_copy(update={"root": f"{settings.hdfs.root}/{name}"})
+    return _with_topic(settings.model_copy(update={"home": home, "kafka": kafka, "hdfs": hdfs}), name)
+
+
+def _with_topic(settings: Settings, topic: str) -> Settings:
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"topic": topic})})
+
+
+@contextmanager
+def _topics(settings: Settings | None) -> Iterator[None]:
+    if settings is None:
+        yield
+        return
+    topics.ensure_topics(settings)
+    try:
+        yield
+    finally:
+        topics.delete_topics(settings)
+
+
+@contextmanager
+def _folder(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        Hdfs(settings).delete(settings.hdfs.root, recursive=True)
