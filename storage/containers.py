@@ -284,7 +284,7 @@ def _deflate(data: bytes) -> bytes:
 
 
 COMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
-    # Level 3 takes up to twice the time, and gave 98 to 103 % of the size: real page views, simulated and random ones.
+    # Level 3 takes up to twice the time, and gave 99 to 103 % of the size: real page views and simulated ones.
     "zstandard": lambda data: zstd.compress(data, 1),
     "deflate": _deflate,
     "null": lambda data: data,

@@ -215,16 +215,19 @@ class Session:
                 self._reach(partition, owned, owned.held_end)
 
     def _bound_memory(self) -> None:
-        """Closes the largest files while all together are too large, and waits for what is on its way."""
+        """While all files together are too large, waits for those on their way; without any, closes the largest.
+
+        Closing one while others are on their way would free nothing yet, and make small files.
+        """
         limit = self._settings.sink.memory_bytes
         while sum(owned.size for owned in self._owned.values()) > limit:
             largest = max(self._owned.values(), key=lambda owned: owned.writer.size)
-            if largest.writer.size:
-                largest.writer.seal("memory")
-            elif all(owned.idle for owned in self._owned.values()):
-                return
-            else:
+            if not all(owned.idle for owned in self._owned.values()):
                 self._wait_for_any(self._owned.values())
+            elif largest.writer.size:
+                largest.writer.seal("memory")
+            else:
+                return
             self._pump(self._owned)
 
     def _report(self) -> None:
