@@ -1,9 +1,8 @@
-"""An HDFS that refuses, and a clock that jumps: a message that names the path, and all is there when it is over."""
+"""An HDFS that refuses: a message that names the path, and all is there when it is over."""
 
 from __future__ import annotations
 
 import getpass
-from pathlib import Path
 
 import pytest
 import requests
@@ -13,8 +12,6 @@ from tests.faults.proof import proved
 from tests.faults.sinks import corner, landed, load, sink_process, supervised
 from tests.integration.sandbox import event, produce
 from tests.waiting import eventually
-
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 def web(settings: Settings, operation: str, **parameters: str) -> None:
@@ -59,29 +56,3 @@ def test_a_quota_that_is_exceeded_and_raised(cluster_settings: Settings, quota: 
     root = place.settings.hdfs.root
     assert all(f"exit 2: clickstream: HDFS: {root}/" in words and "uota" in words for words in sink.last_words())
     print(f"\n{len(sink.lives)} lives, {sink.last_words()[0][:250]}: {proved(place, sent)}")
-
-
-@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
-def test_a_clock_that_jumps_changes_nothing(cluster_settings: Settings, tmp_path: Path) -> None:
-    place = corner(cluster_settings, partitions=2, max_age_seconds=0.5)
-    clock = tmp_path / "clock"
-    clock.write_text("+0d\n")
-    environment = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as on a real machine, whose monotonic clock never jumps
-        "DONT_FAKE_MONOTONIC": "1",
-    }
-    with load(place.settings, 2) as producing, sink_process(place.settings, **environment) as sink:
-        years = set()
-        for jump in ("+0d", "+400d", "-400d", "+1d", "-1h"):
-            clock.write_text(f"{jump}\n")
-            before = len(sink.said("published"))
-            eventually(lambda before=before: len(sink.said("published")) > before + 2, worker=sink)  # type: ignore[misc]
-            years.add(sink.said("published")[-1]["timestamp"][:4])
-        assert len(years) == 3  # the process did see the jumps
-        sent = producing.stop()
-        landed(place, "all", worker=sink)
-        sink.stop()
-    print(f"\nclock in {sorted(years)}: {proved(place, sent)}")
