@@ -82,6 +82,11 @@ class _Payload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=Fals
     properties: Annotated[dict[_Id, Any], Meta(max_length=MAX_PROPERTIES)] | None = None
 
 
+# msgspec 0.22 completes what it knows of a Struct at its first use, and ends the process by a segmentation fault when a
+# second thread comes meanwhile; so the first use is here.
+msgspec.json.Decoder(_Payload)
+
+
 def parse(payload: Mapping[str, object], context: Context, index: int = 0) -> ClickEvent:
     """The event of a payload, the `index`-th of its message. Raises InvalidEvent, which names the field."""
     unknown: dict[str, object] = {}
