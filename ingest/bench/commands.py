@@ -16,8 +16,8 @@ def bench() -> None:
 
 
 @bench.command("collector")
-@click.option("--seconds", type=click.FloatRange(0.2), default=5.0, show_default=True, help="Length of each round.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Medians are of these.")
+@click.option("--seconds", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Length of each round.")
+@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Medians are of these.")
 @click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Requests at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 def collector(seconds: float, rounds: int, connections: int, as_json: bool) -> dict[str, Any]:
