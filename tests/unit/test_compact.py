@@ -81,7 +81,7 @@ def land(fs: FakeHdfs, operations: list[tuple[str, Any]]) -> None:
     lander.events(1).file()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(OPERATIONS, st.integers(500, 30_000))
 def test_random_small_files_keep_exactly_their_records(operations: list[tuple[str, Any]], target: int) -> None:
     fs = FakeHdfs()

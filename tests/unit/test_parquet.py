@@ -108,7 +108,7 @@ def rows(file: bytes | list[bytes]) -> list[Any]:
     return pa.table(columns).to_pylist(maps_as_pydicts="strict")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(EVENTS, min_size=1, max_size=5), st.integers(0, 2**55))
 def test_any_events_come_back_equal_from_both_formats(events: list[ClickEvent], first: int) -> None:
     bodies = [codec.split(codec.encode(event))[1] for event in events]

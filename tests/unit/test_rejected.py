@@ -79,7 +79,7 @@ def test_a_line_keeps_its_shape_without_addresses() -> None:
 
 def test_redaction_takes_linear_time() -> None:
     # A pattern that backtracks would need minutes for this body, and anyone can send one.
-    for text in ("x" * 4_000_000, "a@" * 2_000_000, "a.b" * 1_000_000 + "@", "a@" + "b." * 2_000_000):
+    for text in ("x" * 1_000_000, "a@" * 500_000, "a.b" * 250_000 + "@", "a@" + "b." * 500_000):
         assert redact(text)
 
 
