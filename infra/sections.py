@@ -198,6 +198,8 @@ class Sink(Section):
 
     `topics`: more of them than the events and what was rejected, landed as they are. `instance`: this member's name in
     the group, so that a restart within the session's time moves no partition; each process needs its own.
+    `check_bodies`: decode each event's body before it is landed, for producers that might write broken ones; Parquet
+    does so anyway. One that does not follow its schema is quarantined, while unchecked it would spoil its Avro block.
     """
 
     processes: Annotated[int, Field(ge=1)] = 1
@@ -207,6 +209,7 @@ class Sink(Section):
     metrics_port: Port = 8002
     format: Literal["avro", "parquet"] = "avro"
     codec: Literal["zstandard", "deflate", "null"] = "zstandard"
+    check_bodies: bool = False
     max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
     max_records: Annotated[int, Field(ge=1)] = 5_000_000
     max_age_seconds: Annotated[float, Field(gt=0)] = 300.0

@@ -12,6 +12,8 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import compress
 from typing import Any
 
 import fastavro
@@ -29,12 +31,18 @@ _MARK_NAME = "clickstream_mark"
 _JOIN = 1_000  # bodies at a time
 
 
-def require() -> None:
-    """Raises DependencyError where datafusion is not installed."""
+def require(setting: str) -> None:
+    """Raises DependencyError, which names the setting that asks for it, where datafusion is not installed."""
     try:
         import datafusion  # noqa: F401
     except ImportError as error:
-        raise DependencyError("sink.format = parquet needs datafusion: pip install 'clickstream[parquet]'") from error
+        raise DependencyError(f"{setting} needs datafusion: pip install 'clickstream[parquet]'") from error
+
+
+@cache
+def decoder(fields: str) -> Decoder:
+    """Of bodies with these fields, in JSON."""
+    return Decoder(json.loads(fields))
 
 
 class Decoder:
@@ -68,7 +76,35 @@ class Decoder:
             raise ContainerError("a body is longer or shorter than its schema says")
         return [batch.column(name) for name in self.schema.names]
 
-    def follows(self, body: bytes) -> bool:
+    def sound(self, bodies: Sequence[bytes]) -> list[bool]:
+        """Which bodies follow the schema; all of them in one go where they do.
+
+        If some don't, those that the other library refuses too are found quickly, were it all of them.
+        """
+        if self._decodes(bodies):
+            return [True] * len(bodies)
+        found = [self._follows(body) for body in bodies]
+        rest = iter(self._halves(list(compress(bodies, found))))
+        return [follows and next(rest) for follows in found]
+
+    def _halves(self, bodies: Sequence[bytes]) -> list[bool]:
+        """The same, by halving until those that can't be decoded are alone."""
+        if self._decodes(bodies):
+            return [True] * len(bodies)
+        if len(bodies) == 1:
+            return [False]
+        middle = len(bodies) // 2
+        return self._halves(bodies[:middle]) + self._halves(bodies[middle:])
+
+    def _decodes(self, bodies: Sequence[bytes]) -> bool:
+        try:
+            if bodies:
+                self.decode(bodies)
+        except ContainerError:
+            return False
+        return True
+
+    def _follows(self, body: bytes) -> bool:
         """Whether a single body follows the schema, by another library's opinion, which is quicker on one."""
         stream = io.BytesIO(body)
         try:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import compress
 from typing import Any, Literal, Protocol
 
 from storage.errors import ContainerError
@@ -42,7 +43,9 @@ Reason = Literal["kafka", "lost"]
 Span = tuple[int, int]
 Gap = tuple[int, int, Reason]
 Encoded = tuple[int, int, bytes | None, bytes]  # offset, Kafka's time in milliseconds, key, body
+Check = Callable[[Sequence[bytes]], Sequence[bool]]  # which of some bodies follow their schema
 
+HEAD_FIELDS = 3  # of an envelope, before those of the body
 BLOCK_RECORDS = 4_000
 BLOCK_BYTES = 1 << 20
 _IN_FLIGHT = 4  # blocks of a file that are compressed beside the filling of the next
@@ -178,21 +181,21 @@ def _time(millis: int) -> bytes:
 
 
 class Container:
-    """A RecordFile of Avro: bodies are copied, never decoded, so none is unread."""
+    """A RecordFile of Avro: bodies are copied and never decoded, so none is unread, unless there is a `check`."""
 
-    unread: Sequence[Encoded] = ()
-
-    def __init__(self, schema: Mapping[str, Any], partition: int, codec: Codec) -> None:
-        self._schema, self._codec = schema, codec
+    def __init__(self, schema: Mapping[str, Any], partition: int, codec: Codec, check: Check | None = None) -> None:
+        self._schema, self._codec, self._check = schema, codec, check
         self._compress = COMPRESS[codec]
         self._partition = varint(partition)
         self._sync = os.urandom(16)  # a predictable one could be planted in an event and would split the file there
         self._blocks: list[bytes] = []
-        self._flights: deque[tuple[Future[bytes], int]] = deque()  # blocks that are being compressed, and their sizes
+        self._flights: deque[tuple[Future[_Block], int]] = deque()  # blocks that are being compressed, and their sizes
         self._flying = 0
         self._parts: list[bytes] = []
+        self._origins: list[tuple[int, int, bytes | None]] = []  # offset, time and key of what is to be checked
         self._pending = self._stored = self._count = 0
         self.records = 0
+        self.unread: list[Encoded] = []
 
     @property
     def size(self) -> int:
@@ -211,12 +214,14 @@ class Container:
         size, half = sum(map(len, bodies)) + 12 * count, count // 2
         full = self._count + count > BLOCK_RECORDS or self._pending + size > BLOCK_BYTES
         if half and (full or first >> 13 != first + count - 1 >> 13):
-            self.extend(first, times[:half], bodies[:half], keys)
-            self.extend(first + half, times[half:], bodies[half:], keys)
+            self.extend(first, times[:half], bodies[:half], keys[:half])
+            self.extend(first + half, times[half:], bodies[half:], keys[half:])
             return
         parts = [b""] * (2 * count)
         parts[::2], parts[1::2] = self._heads(first, times), bodies
         self._parts += parts
+        if self._check is not None:
+            self._origins += zip(range(first, first + count), times, keys, strict=True)
         self._count += count
         self._pending += size
         if self._count == BLOCK_RECORDS or self._pending >= BLOCK_BYTES:
@@ -251,25 +256,44 @@ class Container:
         return [b"".join(header), *self._blocks]
 
     def _close_block(self) -> None:
-        data = b"".join(self._parts)
-        self._flights.append((_pool().submit(self._block, self._count, data), len(data)))
-        self._flying += len(data)
-        self.records += self._count
-        self._parts, self._count, self._pending = [], 0, 0
+        parts = self._parts if self._check is not None else [b"".join(self._parts)]
+        self._flights.append((_pool().submit(self._block, self._count, parts, self._origins), self._pending))
+        self._flying += self._pending
+        self._parts, self._origins, self._count, self._pending = [], [], 0, 0
         self._land(_IN_FLIGHT)
 
-    def _block(self, count: int, data: bytes) -> bytes:
-        compressed = self._compress(data)
-        return b"".join((varint(count), varint(len(compressed)), compressed, self._sync))
+    def _block(self, count: int, parts: list[bytes], origins: list[tuple[int, int, bytes | None]]) -> _Block:
+        unread: list[Encoded] = []
+        if self._check is not None:
+            heads, bodies = parts[::2], parts[1::2]
+            sound = self._check(bodies)
+            if not all(sound):
+                unread = [(*origin, body) for origin, body, ok in zip(origins, bodies, sound, strict=True) if not ok]
+                parts = [part for record in compress(zip(heads, bodies, strict=True), sound) for part in record]
+                count -= len(unread)
+        compressed = self._compress(b"".join(parts))
+        data = b"".join((varint(count), varint(len(compressed)), compressed, self._sync)) if count else b""
+        return _Block(data, count, unread)
 
     def _land(self, most: int) -> None:
         """Takes the blocks that are ready; waits until at most so many are not."""
         while self._flights and (len(self._flights) > most or self._flights[0][0].done()):
             flight, size = self._flights.popleft()
             block = flight.result()
-            self._blocks.append(block)
-            self._stored += len(block)
+            self._blocks.append(block.data)
+            self._stored += len(block.data)
+            self.records += block.records
+            self.unread += block.unread
             self._flying -= size
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block of a file, and what of it is not in it."""
+
+    data: bytes
+    records: int
+    unread: list[Encoded]
 
 
 @cache

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.bodies import Decoder
+from storage.bodies import Decoder, decoder
 from storage.containers import Encoded, FileInfo
 from storage.errors import ContainerError
 
@@ -105,28 +105,15 @@ class ParquetFile:
 
     def _write(self, rows: _Rows) -> None:
         try:
-            parts = [self._batch(rows)]
-        except ContainerError:  # quickly found are those that the other library refuses too, were it all of them
-            sound = [self._decoder.follows(body) for body in rows.bodies]
-            self.unread += rows.only(map(not_, sound)).records()
-            parts = list(self._batches(rows.only(sound)))
-        if parts:
-            table = pa.Table.from_batches(parts)
-            self._writer.write_table(table, row_group_size=table.num_rows)
-            self._records += table.num_rows
-
-    def _batches(self, rows: _Rows) -> Iterator[pa.RecordBatch]:
-        """The rows in order; halved until those that can't be decoded are alone."""
-        count = len(rows.bodies)
-        try:
-            if count:
-                yield self._batch(rows)
+            batch = self._batch(rows)
         except ContainerError:
-            if count == 1:
-                self.unread += rows.records()
-            else:
-                yield from self._batches(rows.only(at < count // 2 for at in range(count)))
-                yield from self._batches(rows.only(at >= count // 2 for at in range(count)))
+            sound = self._decoder.sound(rows.bodies)
+            self.unread += rows.only(map(not_, sound)).records()
+            if not any(sound):
+                return
+            batch = self._batch(rows.only(sound))
+        self._writer.write_batch(batch, row_group_size=batch.num_rows)
+        self._records += batch.num_rows
 
     def _batch(self, rows: _Rows) -> pa.RecordBatch:
         count = len(rows.bodies)
@@ -196,10 +183,10 @@ def _pool() -> ThreadPoolExecutor:
 @cache
 def _format(fields: str) -> tuple[Decoder, dict[str, Any]]:
     """How to read bodies of these fields, in JSON, and what pyarrow is to do with their columns."""
-    decoder = Decoder(json.loads(fields))
-    schema = pa.schema([*_HEAD, *decoder.schema])
+    of_bodies = decoder(fields)
+    schema = pa.schema([*_HEAD, *of_bodies.schema])
     types = _leaves(schema)
-    return decoder, {
+    return of_bodies, {
         "compression": "zstd",
         "compression_level": 1,
         "store_schema": False,  # Arrow's own: enums would come back as dictionaries

@@ -6,6 +6,7 @@ name, or in the file's list of gaps. A sealed file checks that sum before it lea
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Any
 from ingest import codec
 from ingest.errors import CodecError
 from storage.containers import (
+    HEAD_FIELDS,
+    Check,
     Codec,
     Container,
     FileInfo,
@@ -69,12 +72,13 @@ class PartitionWriter:
         *,
         format_: Format = "avro",
         codec_: Codec,
+        check: bool = False,
         limits: Limits,
         registry: Registry | None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._layout, self._partition = layout, partition
-        self._format, self._codec = format_, codec_
+        self._format, self._codec, self._check = format_, codec_, check
         self._limits, self._registry, self._now = limits, registry, now
         self._print = b"" if registry is None else codec.FINGERPRINT  # of the file's schema
         self._prefix = b""  # of values that have it; none until the first was seen
@@ -225,11 +229,19 @@ class PartitionWriter:
         return self._container
 
     def _new(self, schema: Mapping[str, Any]) -> RecordFile:
-        if self._format == "avro":
-            return Container(schema, self._partition, self._codec)
-        from storage.parquet import ParquetFile  # it needs what not every installation has
+        if self._format == "parquet":
+            from storage.parquet import ParquetFile  # it needs what not every installation has
 
-        return ParquetFile(schema, self._partition)
+            return ParquetFile(schema, self._partition)
+        return Container(schema, self._partition, self._codec, self._check_of(schema))
+
+    def _check_of(self, schema: Mapping[str, Any]) -> Check | None:
+        """Of bodies that others encoded; our own plain envelopes need none."""
+        if not self._check or schema == plain_envelope():
+            return None
+        from storage.bodies import decoder  # it needs what not every installation has
+
+        return decoder(json.dumps(schema["fields"][HEAD_FIELDS:])).sound
 
     def _set_aside(self, offset: int, appended_at: int, key: bytes | None, value: bytes | None) -> None:
         self._started()

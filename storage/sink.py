@@ -63,10 +63,14 @@ class Session:
     """One membership of the group."""
 
     def __init__(self, settings: Settings, fs: Hdfs, metrics: SinkMetrics) -> None:
-        if settings.sink.format == "parquet":
-            from storage.bodies import require
+        for setting, needed in {
+            "sink.format = parquet": settings.sink.format == "parquet",
+            "sink.check_bodies": settings.sink.check_bodies,
+        }.items():
+            if needed:
+                from storage.bodies import require
 
-            require()
+                require(setting)
         self._settings, self._fs, self._metrics = settings, fs, metrics
         kafka = settings.kafka
         topics = (kafka.topic, kafka.rejected_topic, *settings.sink.topics)
@@ -334,7 +338,14 @@ class Session:
         registry = self._registry if topic == self._settings.kafka.topic else None
         sink = self._settings.sink
         writer = PartitionWriter(
-            layout, number, start, format_=sink.format, codec_=sink.codec, limits=self._limits, registry=registry
+            layout,
+            number,
+            start,
+            format_=sink.format,
+            codec_=sink.codec,
+            check=sink.check_bodies,
+            limits=self._limits,
+            registry=registry,
         )
         if start < low:
             log.error("offsets_lost", partition=partition, first=start, last=low - 1, kafka_begins_at=low)

@@ -43,13 +43,9 @@ def test_poison_is_set_aside_and_its_neighbours_are_landed(cluster_settings: Set
     assert [row["value"] for row in aside] == list(POISON.values())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bodies are copied, never decoded: one that does not follow its schema is landed and spoils its block",
-)
 @pytest.mark.parametrize("cut", [10, -1])
 def test_a_truncated_body_under_a_right_fingerprint_is_set_aside(cluster_settings: Settings, cut: int) -> None:
-    place = corner(cluster_settings)
+    place = corner(cluster_settings, check_bodies=True)
     produce(place.settings, 0, [event("a"), event("b")[:cut], event("c")])
     with sink_process(place.settings) as sink:
         landed(place, "all", worker=sink)

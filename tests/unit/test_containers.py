@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from ingest import codec
 from ingest.events import ClickEvent, Source
+from storage.bodies import decoder
 from storage.containers import (
     BLOCK_RECORDS,
     Codec,
@@ -48,6 +51,24 @@ def filled(codec_: Codec, offsets: list[int], appended_at: int = 1_700_000_000_1
         container.add(offset, appended_at, BODY)
     info = FileInfo("clicks", 3, offsets[0], offsets[-1], container.finish())
     return b"".join(container.file(info))
+
+
+@pytest.mark.parametrize(("count", "broken"), [(3, []), (3, [0, 1, 2]), (BLOCK_RECORDS + 9, [1, 2, BLOCK_RECORDS + 1])])
+def test_bodies_that_fail_the_check_are_unread_and_the_others_are_in_the_file(
+    count: int, broken: Sequence[int]
+) -> None:
+    bodies = [BODY] * count
+    for offset in broken:
+        bodies[offset] = BODY[:-1]
+    container = Container(
+        event_envelope(codec.SCHEMA), 3, "zstandard", decoder(json.dumps(codec.SCHEMA["fields"])).sound
+    )
+    keys = [str(offset).encode() for offset in range(count)]
+    container.extend(0, [7] * count, bodies, keys)
+    assert container.finish() == count - len(broken)
+    assert container.unread == [(offset, 7, keys[offset], BODY[:-1]) for offset in broken]
+    file = b"".join(container.file(FileInfo("clicks", 3, 0, count - 1, container.records)))
+    assert [row["offset"] for row in records(file)] == [n for n in range(count) if n not in set(broken)]
 
 
 @pytest.mark.parametrize("codec_", ["zstandard", "deflate", "null"])
