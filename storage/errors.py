@@ -1,7 +1,7 @@
 """What can go wrong between Kafka and HDFS.
 
 StorageError            HDFS could not be reached, or refused; names the path
-├── Unreachable         no NameNode answers; names the setting
+├── Unreachable         HDFS does not answer; names the setting
 └── Hung                it does not answer at all: the process has to end
 Fenced                  another owner has taken the partition: drop what is buffered, stay out
 LogError                Kafka's log and what has been landed contradict each other: loud, never a silent reset
@@ -23,10 +23,10 @@ class StorageError(ClickstreamError):
 
 
 class Unreachable(StorageError):  # noqa: N818 - the domain's own term
-    """No NameNode answers at `address`."""
+    """No NameNode answers at `address`, or a connection to it or to a DataNode broke."""
 
     def __init__(self, path: str, address: str, reason: str) -> None:
-        super().__init__(path, f"no NameNode answers at {address} (CLICKSTREAM_HDFS__URL): {reason}")
+        super().__init__(path, f"HDFS at {address} (CLICKSTREAM_HDFS__URL) does not answer: {reason}")
         self.address = address
 
 

@@ -156,8 +156,8 @@ class Hdfs:
         """Readers see nothing, or the whole file. FileExistsError when the name is taken and `overwrite` is False."""
         folder, name = path.rsplit("/", 1)
         temporary = f"{folder}/_{name}.{uuid.uuid4().hex}.tmp"  # Spark and our readers skip a leading underscore
-        self.create(temporary, [data], create_parents=True)
         try:
+            self.create(temporary, [data], create_parents=True)
             self.rename(temporary, path, overwrite)
         except BaseException:
             with suppress(OSError, StorageError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -20,9 +19,10 @@ from storage.containers import Reason
 from storage.epochs import Epoch, claim, position
 from storage.errors import Fenced, LogError
 from storage.hdfs import Hdfs
+from storage.holdings import Holdings
 from storage.layout import Layout
 from storage.metrics import SinkMetrics
-from storage.owned import Owned, Published, wait_for_any
+from storage.owned import Owned
 from storage.partition import PartitionWriter, Record
 from storage.rolling import Limits
 from storage.schemas import Registry
@@ -81,13 +81,13 @@ class Session:
         self._schemas = SchemaTopic(settings, self._registry)
         self._schemas.refresh()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="publish")
-        self._owned: dict[Partition, Owned] = {}
         self._cut: batches.Cut | None = None
         self._next_cut_poll = self._next_schema_poll = self._next_report = 0.0
         self._skipping: set[Partition] = set()
         self._lows: dict[Partition, int] = {}
         self._aborting = False
         self._source = Source(settings, list(self._layouts), self._assigned, self._revoked, self._lost)
+        self._owned = Holdings(settings.sink, self._pool, metrics, self._check_topic, self._source.commit)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; raises Rejoin or Fenced when a new membership is to take over."""
@@ -110,7 +110,7 @@ class Session:
     def leave(self) -> None:
         """Publishes what is open, gives the partitions back and leaves the group."""
         try:
-            self._give_back(list(self._owned))
+            self._owned.give_back(list(self._owned))
         except BaseException:
             self._aborting = True
             raise
@@ -190,13 +190,10 @@ class Session:
         if now >= self._next_schema_poll:
             self._next_schema_poll = now + _SCHEMA_POLL_SECONDS
             self._ask_for_schemas(now)
-        self._pump(self._owned)
-        for owned in self._owned.values():
-            owned.check_flight(self._settings.sink.publish_timeout_seconds)
-        self._bound_memory()
+        self._owned.pump()
         if now >= self._next_report:
             self._next_report = now + 1.0
-            self._report()
+            self._owned.report(self._source.high)
 
     def _ask_for_schemas(self, now: float) -> None:
         """Goes on with partitions that waited for a schema: it has come, or its time is over."""
@@ -218,33 +215,6 @@ class Session:
                 self._source.resume(partition)
                 self._reach(partition, owned, owned.held_end)
 
-    def _bound_memory(self) -> None:
-        """While all files together are too large, waits for those on their way; without any, closes the largest.
-
-        Closing one while others are on their way would free nothing yet, and make small files.
-        """
-        limit = self._settings.sink.memory_bytes
-        while sum(owned.size for owned in self._owned.values()) > limit:
-            largest = max(self._owned.values(), key=lambda owned: owned.writer.size)
-            if not all(owned.idle for owned in self._owned.values()):
-                self._wait_for_any(self._owned.values())
-            elif largest.writer.size:
-                largest.writer.seal("memory")
-            else:
-                return
-            self._pump(self._owned)
-
-    def _report(self) -> None:
-        self._metrics.owned.set(len(self._owned))
-        self._metrics.open_bytes.set(sum(owned.size for owned in self._owned.values()))
-        self._metrics.open_files.set(sum(owned.writer.size > 0 for owned in self._owned.values()))
-        for partition, owned in self._owned.items():
-            high, since = self._source.high(partition), owned.waits_since()
-            self._metrics.lag.labels(*partition).set(max(0, high - owned.published))
-            self._metrics.lag_seconds.labels(*partition).set(0 if since is None else max(0, time.time() - since / 1000))
-
-    # Publishing
-
     def _check_topic(self, topic: str) -> None:
         """Raises LogError when it is not the topic that is landed.
 
@@ -256,57 +226,6 @@ class Session:
             incarnation.check(self._fs, self._layouts[topic], found)
             self._topic_ids[topic] = found
 
-    def _wait_for_any(self, partitions: Collection[Owned]) -> None:
-        """Until a publish ends. Raises Hung when one takes too long."""
-        limit = self._settings.sink.publish_timeout_seconds
-        wait_for_any(partitions, limit)
-        for owned in partitions:
-            owned.check_flight(limit)
-
-    def _pump(self, partitions: Collection[Partition], wait: bool = False) -> None:
-        for topic in {topic for topic, number in partitions if self._owned[topic, number].writer.sealed}:
-            self._check_topic(topic)
-        ended: dict[Partition, int] = {}
-        for partition in partitions:
-            published = self._owned[partition].pump(self._pool)
-            if published is not None:
-                self._count(partition, published)
-                ended[partition] = self._owned[partition].published
-        self._source.commit(ended, wait)
-
-    def _count(self, partition: Partition, published: Published) -> None:
-        sealed = published.sealed
-        self._metrics.published(partition[0], sealed)
-        self._metrics.publish_seconds.observe(published.seconds)
-        log.info(
-            "published",
-            file=sealed.name,
-            records=sealed.info.records,
-            bytes=sealed.size,
-            why=sealed.why,
-            seconds=round(published.seconds, 3),
-        )
-
-    def _give_back(self, partitions: list[Partition]) -> None:
-        """Publishes and releases. A partition that was fenced is forgotten: its next owner reads the same again."""
-        mine = [partition for partition in partitions if partition in self._owned]
-        for partition in mine:
-            self._owned[partition].writer.seal("released")
-        while mine:
-            for partition in list(mine):
-                owned = self._owned[partition]
-                try:
-                    self._pump([partition], wait=True)
-                except Fenced as error:
-                    log.warning("fenced", reason=str(error))
-                    owned.discard()
-                if owned.idle:
-                    mine.remove(partition)
-                    owned.epoch.release()
-                    del self._owned[partition]
-                    self._metrics.forget(partition)
-            self._wait_for_any([self._owned[partition] for partition in mine])
-
     # The group
 
     def _assigned(self, partitions: list[Partition]) -> None:
@@ -316,7 +235,7 @@ class Session:
         # Side by side on HDFS; but Kafka is asked from this thread alone, since inside a listener the client is locked.
         claimed = list(self._pool.map(self._claim, partitions))
         for partition, (epoch, start) in zip(partitions, claimed, strict=True):
-            self._owned[partition] = self._own(partition, epoch, start)
+            self._owned.take(partition, self._own(partition, epoch, start))
         self._source.assign({partition: self._owned[partition].writer.end for partition in partitions})
         self._metrics.rebalances.labels("assigned").inc()
         log.info("assigned", offsets={f"{t}/{n}": self._owned[t, n].writer.end for t, n in partitions})
@@ -355,18 +274,15 @@ class Session:
     def _revoked(self, partitions: list[Partition]) -> None:
         if self._aborting:
             return
-        self._give_back(partitions)
+        self._owned.give_back(partitions)
         self._source.unassign(partitions)
         self._metrics.rebalances.labels("revoked").inc()
         log.info("revoked", partitions=partitions)
 
     def _lost(self, partitions: list[Partition]) -> None:
-        """Others may own them already: nothing of ours may be published any more."""
+        """Nothing of ours may be published any more."""
         for partition in partitions:
-            owned = self._owned.pop(partition, None)
-            if owned is not None:
-                owned.discard()
-                self._metrics.forget(partition)
+            self._owned.lose(partition)
         if not self._aborting:
             self._source.unassign(partitions)
         self._metrics.rebalances.labels("lost").inc()
