@@ -15,13 +15,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from infra.sections import Compaction
 from storage import batches, ledger, merge
 from storage.batches import Cut
-from storage.containers import Codec
+from storage.containers import Codec, FileInfo
 from storage.errors import ContainerError, StorageError
 from storage.hdfs import Entry, Hdfs
 from storage.history import partitions, refresh_files
@@ -41,7 +42,15 @@ class Group:
     folder: str
     partition: int
     parts: tuple[Range, ...]
-    bytes: int
+    sizes: tuple[int, ...]  # of the parts, in bytes
+
+    @property
+    def paths(self) -> list[str]:
+        return [f"{self.folder}/{part.name}" for part in self.parts]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.sizes)
 
     @property
     def suffix(self) -> str:
@@ -84,7 +93,8 @@ def compact(
     for partition in sorted(cut.ends):
         folders = [f"{layout.raw(partition)}/{name}" for name in fs.names(layout.raw(partition))]
         span = begins.offsets.get(partition, 0), cut.ends[partition]
-        groups = [group for folder in folders for group in plan(fs.list(folder), partition, folder, span, settings)]
+        planned = [group for folder in folders for group in plan(fs.list(folder), partition, folder, span, settings)]
+        groups = [group for wide in planned for group in _alike(fs, wide)]
         done.groups += len(groups)
         done.files_before += sum(len(group.parts) for group in groups)
         done.bytes_before += sum(group.bytes for group in groups)
@@ -122,22 +132,30 @@ def plan(
     run: list[Range] = []
     size = 0
     for file in [*visible(sizes), None]:
-        fits = (
-            file is not None
-            and begin <= file.first
-            and file.last < end
-            and sizes[file.name] < settings.small_bytes
-            and file.name.rsplit(".", 1)[-1] in merge.FORMATS
-        )
+        fits = file is not None and begin <= file.first and file.last < end and sizes[file.name] < settings.small_bytes
         follows = file is not None and bool(run) and file.first == run[-1].last + 1
         same = file is not None and bool(run) and file.name.rsplit(".", 1)[-1] == run[-1].name.rsplit(".", 1)[-1]
         if run and not (fits and follows and same and size < settings.target_bytes):
             if len(run) >= settings.min_files or (len(run) > 1 and size >= settings.target_bytes):
-                yield Group(folder, partition, tuple(run), size)
+                yield Group(folder, partition, tuple(run), tuple(sizes[part.name] for part in run))
             run, size = [], 0
         if fits and file is not None:
             run.append(file)
             size += sizes[file.name]
+
+
+def _alike(fs: Hdfs, group: Group) -> Iterator[Group]:
+    """The group in runs of equal columns, where its format knows no way from an older schema to a newer one."""
+    if group.suffix != "parquet":
+        yield group
+        return
+    from storage.parquet_merge import columns  # pyarrow takes a while to import
+
+    parts = zip(group.parts, group.sizes, group.paths, strict=True)
+    for _, run in groupby(parts, lambda part: str(columns(fs, part[2]))):
+        ranges, sizes, _ = zip(*run, strict=True)
+        if len(ranges) > 1:
+            yield replace(group, parts=ranges, sizes=sizes)
 
 
 def _attempt(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool | str:
@@ -155,9 +173,8 @@ def write(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool:
     final = group.name(layout)
     folder, name = final.rsplit("/", 1)
     temporary = f"{folder}/_{name}.{uuid.uuid4().hex}{_TEMPORARY}"
-    paths = [f"{group.folder}/{part.name}" for part in group.parts]
     try:
-        written = merge.merge(fs, paths, temporary, codec)
+        written = _merge(fs, group, temporary, codec)
         if (written.first, written.last) != (group.parts[0].first, group.parts[-1].last):
             raise StorageError(final, f"its parts say {written.first}..{written.last}")
         fs.rename(temporary, final)
@@ -168,6 +185,14 @@ def write(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool:
             return False
         raise
     return True
+
+
+def _merge(fs: Hdfs, group: Group, target: str, codec: Codec) -> FileInfo:
+    if group.suffix == "parquet":
+        from storage import parquet_merge
+
+        return parquet_merge.merge(fs, group.paths, target)
+    return merge.merge(fs, group.paths, target, codec)
 
 
 def tidy(fs: Hdfs, layout: Layout, grace: float, now: float, done: Compacted) -> None:

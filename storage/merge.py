@@ -19,8 +19,6 @@ from storage.errors import ContainerError, StorageError
 from storage.hdfs import Hdfs
 from storage.schemas import extent, transcoder
 
-FORMATS = frozenset({"avro"})
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

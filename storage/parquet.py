@@ -48,7 +48,7 @@ class ParquetFile:
         self._decoder, options = _format(json.dumps(schema["fields"][len(_HEAD) :]))
         self._partition = partition
         self._schema = pa.schema([*_HEAD, *self._decoder.schema])
-        self._sink = _Chunks()
+        self._sink = Chunks()
         self._writer = pq.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema, **options)
         self._rows = _Rows()
         self._flight: Future[None] | None = None
@@ -143,8 +143,8 @@ class _Rows:
         return _Rows(compress(self.records(), chosen))
 
 
-class _Chunks:
-    """What pyarrow writes to: it keeps the pieces."""
+class Chunks:
+    """What pyarrow writes to: it keeps the pieces, until they are taken."""
 
     closed = False
 
@@ -156,6 +156,10 @@ class _Chunks:
         self.chunks.append(data)
         self.size += len(data)
         return len(data)
+
+    def take(self) -> list[bytes]:
+        taken, self.chunks = self.chunks, []
+        return taken
 
     def flush(self) -> None: ...
 
@@ -169,10 +173,15 @@ def read_info(tail: bytes) -> FileInfo:
     if len(tail) < int.from_bytes(tail[-_TAIL:-4], "little") + _TAIL:
         raise ContainerError("the footer is longer than what was read of it", truncated=True)
     try:
-        entries = pq.read_metadata(pa.BufferReader(tail)).metadata or {}
+        footer = pq.read_metadata(pa.BufferReader(tail))
     except (pa.ArrowException, OSError) as error:
         raise ContainerError(f"the footer can't be read: {error}") from error
-    return FileInfo.from_metadata({name.decode(): value for name, value in entries.items()})
+    return said_by(footer)
+
+
+def said_by(footer: pq.FileMetaData) -> FileInfo:
+    """What a footer says of its file. Raises ContainerError."""
+    return FileInfo.from_metadata({name.decode(): value for name, value in (footer.metadata or {}).items()})
 
 
 @cache
@@ -184,9 +193,13 @@ def _pool() -> ThreadPoolExecutor:
 def _format(fields: str) -> tuple[Decoder, dict[str, Any]]:
     """How to read bodies of these fields, in JSON, and what pyarrow is to do with their columns."""
     of_bodies = decoder(fields)
-    schema = pa.schema([*_HEAD, *of_bodies.schema])
+    return of_bodies, writer_options(pa.schema([*_HEAD, *of_bodies.schema]))
+
+
+def writer_options(schema: pa.Schema) -> dict[str, Any]:
+    """What pyarrow's writer is to do with the columns of an envelope."""
     types = _leaves(schema)
-    return of_bodies, {
+    return {
         "compression": "zstd",
         "compression_level": 1,
         "store_schema": False,  # Arrow's own: enums would come back as dictionaries

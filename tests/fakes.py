@@ -164,6 +164,9 @@ class FakeHdfs(Hdfs):
     def read_head(self, path: str, size: int) -> bytes:
         return self.read(path)[:size]
 
+    def read_tail(self, path: str, size: int) -> bytes:
+        return self.read(path)[-size:]
+
     def open(self, path: str) -> BinaryIO:
         return io.BytesIO(self.read(path))
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ingest import codec
-from storage.containers import Codec, Reason
+from storage.containers import Codec, Format, Reason
 from storage.epochs import position
 from storage.hdfs import Hdfs
 from storage.layout import Layout, visible
@@ -30,7 +30,13 @@ class Lander:
     """Lands one partition's values from where its files end; a new one does not know what another had open."""
 
     def __init__(
-        self, fs: Hdfs, layout: Layout, partition: int = 0, codec_: Codec = "zstandard", plain: bool = False
+        self,
+        fs: Hdfs,
+        layout: Layout,
+        partition: int = 0,
+        codec_: Codec = "zstandard",
+        plain: bool = False,
+        format_: Format = "avro",
     ) -> None:
         registry = Registry()
         for schema in (codec.SCHEMA, NEWER):
@@ -40,6 +46,7 @@ class Lander:
             layout,
             partition,
             position(fs, layout, partition),
+            format_=format_,
             codec_=codec_,
             limits=Limits(max_bytes=1 << 30, max_records=1 << 30, max_age_seconds=1e9),
             registry=None if plain else registry,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -15,9 +13,9 @@ from infra.settings import Settings
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
 from tests.conftest import free_ports
+from tests.integration.datanodes import datanodes
 from tests.integration.landing import Landing, landing
 from tests.integration.sandbox import event, produce, running_sink
-from tests.waiting import eventually
 
 POLICY = "XOR-2-1-1024k"
 
@@ -27,39 +25,12 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of a NameNode with three DataNodes."""
     settings = Settings(home=tmp_path_factory.mktemp("three"), **free_ports())
     cluster = Cluster(settings, only=["namenode", "datanode"])
-    others: list[subprocess.Popen[bytes]] = []
     try:
         cluster.up()
-        [datanode] = [service for service in cluster.services() if service.name == "datanode"]
-        for number in (2, 3):
-            others.append(another(list(datanode.command), settings.home / f"datanode-{number}", cluster))
-        eventually(lambda: live(settings) == 3)
-        yield settings
+        with datanodes(cluster, 2):
+            yield settings
     finally:
-        for process in others:
-            process.terminate()
-            process.wait(30)
         Cluster(settings).down()
-
-
-def another(command: list[str], home: Path, cluster: Cluster) -> subprocess.Popen[bytes]:
-    """A DataNode more; Hadoop's own options say what is different."""
-    home.mkdir()
-    ports = free_ports()["hdfs"]
-    options = {
-        "dfs.datanode.data.dir": f"file://{home}/data",
-        "dfs.datanode.address": f"127.0.0.1:{ports['datanode_port']}",
-        "dfs.datanode.http.address": f"127.0.0.1:{ports['datanode_http_port']}",
-        "dfs.datanode.ipc.address": f"127.0.0.1:{ports['datanode_ipc_port']}",
-    }
-    arguments = [argument for name, value in options.items() for argument in ("-D", f"{name}={value}")]
-    with (home / "log").open("wb") as log:
-        return subprocess.Popen([*command, *arguments], env=cluster.environment(), stdout=log, stderr=log)
-
-
-def live(settings: Settings) -> int:
-    url = f"{settings.hdfs.http_address}/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
-    return int(requests.get(url, timeout=5).json()["beans"][0]["NumLiveDataNodes"])
 
 
 def on_three(cluster_settings: Settings, three: Settings, **hdfs: object) -> Landing:

@@ -250,7 +250,7 @@ def test_files_compacted_away_while_it_reads_are_found_in_the_larger_one(fs: Fak
         found = listed(place)
         if place == folder and not gone:
             gone = True
-            write(fs, LAYOUT, Group(folder, 0, parts, 0), "null")
+            write(fs, LAYOUT, Group(folder, 0, parts, (0,) * len(parts)), "null")
             for part in parts[1:]:
                 fs._remove(f"{folder}/{part.name}")
         return found

@@ -54,22 +54,28 @@ OPERATIONS = st.lists(
         st.tuples(st.just("unreadable"), st.integers(1, 2)),
         st.tuples(st.just("kafka"), st.integers(1, 4)),
         st.tuples(st.just("lost"), st.integers(1, 4)),
-        st.tuples(st.just("close"), st.sampled_from(CODECS)),
+        st.tuples(st.just("close"), st.sampled_from((*CODECS, "parquet"))),
     ),
     min_size=1,
     max_size=25,
 )
 
 
+def owner(fs: FakeHdfs, codec_: str) -> Lander:
+    """Of Avro with this codec, or of Parquet."""
+    return Lander(fs, LAYOUT, format_="parquet") if codec_ == "parquet" else Lander(fs, LAYOUT, codec_=codec_)  # type: ignore[arg-type]
+
+
 def land(fs: FakeHdfs, operations: list[tuple[str, Any]]) -> None:
-    """Does these; `close` ends a file, and the owner, whose successor has another codec."""
-    lander = Lander(fs, LAYOUT)
+    """Does these; `close` ends a file, and the owner, whose successor has another codec, or lands Parquet."""
+    lander, codec_ = Lander(fs, LAYOUT), "zstandard"
     for what, much in operations:
         # A newer schema closes the file by itself.
         if what == "close" or (what == "newer" and lander.writer.size):
             if lander.writer.end > lander.writer._first:
                 lander.file()
-            lander = Lander(fs, LAYOUT, codec_=much if what == "close" else "zstandard")
+            codec_ = much if what == "close" else codec_
+            lander = owner(fs, codec_)
         if what == "event":
             lander.events(much)
         elif what == "newer":
@@ -315,3 +321,43 @@ def test_a_plain_topic_is_read_whole() -> None:
     assert run(fs).written == 1
     assert rows(fs, LAYOUT) == before
     assert not audit(fs, LAYOUT, deep=True).findings
+
+
+def test_parquet_becomes_larger_parquet_with_the_same_rows() -> None:
+    fs = FakeHdfs()
+    lander = Lander(fs, LAYOUT, format_="parquet")
+    lander.events(9).values(UNREADABLE).file()
+    lander.events(4).gap(6).file()
+    lander.values(newer_event("a")).file()  # of other columns: nothing that it could be joined with
+    lander = Lander(fs, LAYOUT, format_="parquet")
+    lander.events(3).file()
+    lander.events(2).file()
+    cut(fs, "one", p0=26)
+    before = rows(fs, LAYOUT)
+    done = run(fs)
+    assert (done.groups, done.written, done.failed) == (2, 2, {})
+    assert rows(fs, LAYOUT) == before
+    first, _, last = (file_info(fs, path) for path in files(fs, LAYOUT))
+    assert (first.records, first.quarantined, first.gaps) == (13, ((9, 9),), ((14, 19, "kafka"),))
+    assert (last.first, last.last, last.records) == (21, 25, 5)
+    assert not audit(fs, LAYOUT, deep=True).findings
+
+
+def test_parquet_that_does_not_read_back_as_it_was_written_is_not_published() -> None:
+    fs = FakeHdfs()
+    lander = Lander(fs, LAYOUT, format_="parquet")
+    lander.events(5).file()
+    lander.events(5).file()
+    cut(fs, "one", p0=10)
+    many, create = files(fs, LAYOUT), fs.create
+
+    def short(path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
+        if path.endswith(".compact.tmp"):
+            chunks = [fs.files[many[0]][0]]
+        return create(path, chunks, create_parents)
+
+    fs.create = short  # type: ignore[method-assign]
+    done = run(fs)
+    assert ["read back" in reason for reason in done.failed.values()] == [True]
+    assert files(fs, LAYOUT) == many
+    assert not [path for path in fs.files if path.endswith(".tmp")]
