@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 )
 def sink(number: int) -> dict[str, Any]:
     """Land what is in Kafka on HDFS, exactly once, until SIGTERM: which publishes what is open, then leaves."""
+    import gc
     import signal
     import threading
 
@@ -37,6 +38,7 @@ def sink(number: int) -> dict[str, Any]:
     from storage.sink import run
 
     log_as_json()
+    gc.set_threshold(100_000, 20, 50)  # each poll brings thousands of objects, and none of them in a cycle
     settings = Settings.from_env()
     own = settings.sink.process(number)
     settings = settings.model_copy(update={"sink": own})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from storage.epochs import Epoch
 from storage.errors import Hung
 from storage.layout import Layout
-from storage.partition import PartitionWriter, Record, Sealed
+from storage.partition import NONE, PartitionWriter, Records, Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +36,20 @@ class Owned:
     epoch: Epoch
     writer: PartitionWriter
     published: int
-    held: list[Record] = field(default_factory=list)
+    held: Records = NONE
     held_since: float = 0.0
     held_end: int = 0
     trusted: bool = False
     heard: deque[tuple[int, int]] = field(default_factory=deque)
     _queue: deque[Sealed] = field(default_factory=deque)
     _flight: Future[Published] | None = None
-    _flying: int = 0
+    _flying: tuple[Sealed, ...] = ()  # one at most
     _flies_since: float = 0.0
 
     @property
     def size(self) -> int:
         """Bytes in memory: open, waiting and on the way."""
-        return self.writer.size + self._flying + sum(sealed.size for sealed in self._queue)
+        return self.writer.size + sum(sealed.left for sealed in (*self._queue, *self._flying))
 
     @property
     def idle(self) -> bool:
@@ -82,11 +82,11 @@ class Owned:
         ended = None
         if self._flight is not None and self._flight.done():
             ended = self._flight.result()
-            self._flight, self._flying = None, 0
+            self._flight, self._flying = None, ()
             self.published = ended.sealed.info.last + 1
         if self._flight is None and self._queue:
             sealed = self._queue.popleft()
-            self._flying, self._flies_since = sealed.size, time.monotonic()
+            self._flying, self._flies_since = (sealed,), time.monotonic()
             self._flight = pool.submit(publish, self.epoch, self.layout, sealed)
         return ended
 
@@ -97,7 +97,7 @@ class Owned:
         if self._flight is not None:
             wait([self._flight])
             self._flight.exception()
-            self._flight = None
+            self._flight, self._flying = None, ()
 
 
 def publish(epoch: Epoch, layout: Layout, sealed: Sealed) -> Published:
@@ -109,11 +109,17 @@ def publish(epoch: Epoch, layout: Layout, sealed: Sealed) -> Published:
     began = time.monotonic()
     name = sealed.name.rsplit("/", 1)[-1]
     if sealed.quarantine:
-        epoch.create(f"q+{name}", sealed.quarantine)
+        epoch.create(f"q+{name}", emptied(sealed.quarantine))
         epoch.publish(f"q+{name}", f"{layout.quarantine(epoch.partition)}/{sealed.name}", overwrite=True)
-    epoch.create(name, sealed.chunks)
+    epoch.create(name, emptied(sealed.chunks))
     epoch.publish(name, f"{layout.raw(epoch.partition)}/{sealed.name}")
     return Published(sealed, time.monotonic() - began)
+
+
+def emptied(chunks: deque[bytes]) -> Iterator[bytes]:
+    """Each chunk, which is not kept: what is written need not wait in memory for the rest."""
+    while chunks:
+        yield chunks.popleft()
 
 
 def wait_for_any(partitions: Iterable[Owned], timeout: float | None = None) -> None:

@@ -23,7 +23,7 @@ from storage.holdings import Holdings
 from storage.layout import Layout
 from storage.metrics import SinkMetrics
 from storage.owned import Owned
-from storage.partition import PartitionWriter, Record
+from storage.partition import PartitionWriter, Records
 from storage.rolling import Limits
 from storage.schemas import Registry
 from storage.source import End, OutOfRange, Partition, Run, SchemaTopic, Source
@@ -129,17 +129,18 @@ class Session:
 
     # Records
 
-    def _take(self, partition: Partition, owned: Owned, records: list[Record]) -> None:
-        owned.heard.append(records[0][:2])
+    def _take(self, partition: Partition, owned: Owned, records: Records) -> None:
+        first = records.offsets[0]
+        owned.heard.append((first, records.times[0]))
         if owned.held:
             owned.held += records
-        elif self._trusted(partition, owned, records[0][0]):
+        elif self._trusted(partition, owned, first):
             self._append(partition, owned, records)
             if owned.held:
                 owned.held_since, owned.held_end, self._next_schema_poll = time.monotonic(), 0, 0.0
                 self._source.pause(partition)
 
-    def _append(self, partition: Partition, owned: Owned, records: list[Record]) -> None:
+    def _append(self, partition: Partition, owned: Owned, records: Records) -> None:
         """Leaves in `held` what comes from the first record of an unknown schema on."""
         taken = owned.writer.append(records, lambda offset: self._why_gap(partition, offset))
         owned.held = records[taken:]

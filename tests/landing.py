@@ -10,7 +10,7 @@ from storage.containers import Codec, Format, Reason
 from storage.epochs import position
 from storage.hdfs import Hdfs
 from storage.layout import Layout, visible
-from storage.partition import PartitionWriter
+from storage.partition import PartitionWriter, Records
 from storage.records import records
 from storage.rolling import Limits
 from storage.schemas import Registry
@@ -59,7 +59,7 @@ class Lander:
     def values(self, *values: bytes | None) -> Lander:
         end = self.writer.end
         rows = [(end + n, 1_700_000_000_000 + end + n, b"key", value) for n, value in enumerate(values)]
-        assert self.writer.append(rows, lambda offset: "kafka") == len(values)
+        assert self.writer.append(Records.of(rows), lambda offset: "kafka") == len(values)
         return self
 
     def gap(self, count: int, reason: Reason = "kafka") -> Lander:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from storage.containers import Container, FileInfo, RecordFile, event_envelope, 
 from storage.errors import ContainerError
 from storage.layout import Layout
 from storage.parquet import ROW_GROUP_BYTES, ParquetFile, read_info
-from storage.partition import PartitionWriter, Record, Sealed
+from storage.partition import PartitionWriter, Record, Records, Sealed
 from storage.rolling import Limits
 from storage.schemas import Registry
 
@@ -102,8 +103,8 @@ def as_integers(array: pa.Array) -> pa.Array:
     return array
 
 
-def rows(file: bytes | list[bytes]) -> list[Any]:
-    table = pq.read_table(io.BytesIO(b"".join(file) if isinstance(file, list) else file))
+def rows(file: bytes | Iterable[bytes]) -> list[Any]:
+    table = pq.read_table(io.BytesIO(file if isinstance(file, bytes) else b"".join(file)))
     columns = {name: as_integers(table.column(name).combine_chunks()) for name in table.column_names}
     return pa.table(columns).to_pylist(maps_as_pydicts="strict")
 
@@ -246,7 +247,7 @@ def landed(records: list[Record], plain: bool = False) -> list[Sealed]:
         limits=Limits(1 << 30, 1 << 30, 300.0),
         registry=None if plain else registry,
     )
-    assert writer.append(records, lambda offset: "kafka") == len(records)
+    assert writer.append(Records.of(records), lambda offset: "kafka") == len(records)
     writer.seal("age")
     assert writer.size == 0
     return list(writer.sealed)

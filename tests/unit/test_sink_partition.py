@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import fastavro
@@ -13,7 +14,7 @@ from ingest import codec
 from ingest.events import ClickEvent, Source
 from storage.containers import FileInfo, Reason, read_metadata
 from storage.layout import BUCKET, Layout
-from storage.partition import PartitionWriter, Record, Sealed
+from storage.partition import PartitionWriter, Records, Sealed
 from storage.rolling import Limits
 from storage.schemas import Registry
 
@@ -69,8 +70,8 @@ def no_gap(offset: int) -> Reason:
     raise AssertionError(f"no hole was expected at {offset}")
 
 
-def of(*offsets: int, value: bytes | None = VALUE) -> list[Record]:
-    return [(offset, 1_000 + offset, b"key", value) for offset in offsets]
+def of(*offsets: int, value: bytes | None = VALUE) -> Records:
+    return Records.of((offset, 1_000 + offset, b"key", value) for offset in offsets)
 
 
 def only(target: PartitionWriter) -> Sealed:
@@ -79,7 +80,7 @@ def only(target: PartitionWriter) -> Sealed:
     return sealed
 
 
-def rows(chunks: list[bytes]) -> list[Any]:
+def rows(chunks: Iterable[bytes]) -> list[Any]:
     return list(fastavro.reader(io.BytesIO(b"".join(chunks))))
 
 
@@ -179,7 +180,7 @@ def test_a_cut_closes_the_file_once_all_before_it_was_read() -> None:
 @pytest.mark.parametrize("bad", [None, b"", b"\xc3", b"{}", codec.MARKER + b"1234567"])
 def test_a_value_that_is_no_event_is_quarantined_with_its_offset(bad: bytes | None) -> None:
     target = writer()
-    target.append([*of(0), *of(1, 2, value=bad), *of(3)], no_gap)
+    target.append(of(0) + of(1, 2, value=bad) + of(3), no_gap)
     sealed = only(target)
     assert (sealed.info.records, sealed.info.quarantined) == (2, ((1, 2),))
     aside = rows(sealed.quarantine)
@@ -195,7 +196,7 @@ def test_an_unknown_schema_stops_the_partition_until_it_is_known() -> None:
     registry = Registry()
     registry.add(codec.SCHEMA)
     target = PartitionWriter(Layout("/r", "clicks"), 0, 0, codec_="null", limits=LIMITS, registry=registry)
-    waiting = [*of(0), *of(1, value=NEWER_VALUE), *of(2)]
+    waiting = of(0) + of(1, value=NEWER_VALUE) + of(2)
     assert target.append(waiting, no_gap) == 1
     assert target.unknown == codec.schema_fingerprint(NEWER) and target.end == 1
     registry.add(NEWER)
@@ -206,13 +207,13 @@ def test_an_unknown_schema_stops_the_partition_until_it_is_known() -> None:
 def test_an_unknown_schema_that_was_given_up_is_quarantined() -> None:
     target = writer(newer=False)
     target.given_up.add(codec.schema_fingerprint(NEWER))
-    assert target.append([*of(0), *of(1, value=NEWER_VALUE)], no_gap) == 2
+    assert target.append(of(0) + of(1, value=NEWER_VALUE), no_gap) == 2
     assert only(target).info.quarantined == ((1, 1),)
 
 
 def test_a_newer_schema_begins_a_new_file_and_older_bodies_move_up_to_it() -> None:
     target = writer()
-    target.append([*of(0), *of(1, value=NEWER_VALUE), *of(2), *of(3, value=NEWER_VALUE)], no_gap)
+    target.append(of(0) + of(1, value=NEWER_VALUE) + of(2) + of(3, value=NEWER_VALUE), no_gap)
     target.seal("age")
     old, new = target.sealed
     assert (old.info.first, old.info.last, old.why) == (0, 0, "schema")
@@ -222,12 +223,12 @@ def test_a_newer_schema_begins_a_new_file_and_older_bodies_move_up_to_it() -> No
 
 def test_a_body_that_does_not_follow_its_older_schema_is_quarantined() -> None:
     target = writer()
-    target.append([*of(0, value=NEWER_VALUE), *of(1, value=VALUE + b"more"), *of(2, value=VALUE[:-3])], no_gap)
+    target.append(of(0, value=NEWER_VALUE) + of(1, value=VALUE + b"more") + of(2, value=VALUE[:-3]), no_gap)
     info = only(target).info
     assert (info.records, info.quarantined) == (1, ((1, 2),))
 
 
 def test_plain_topics_are_landed_as_they_are() -> None:
     target = writer(plain=True)
-    target.append([*of(0, value=b"{not even JSON"), *of(1, value=None)], no_gap)
+    target.append(of(0, value=b"{not even JSON") + of(1, value=None), no_gap)
     assert [r["value"] for r in rows(only(target).chunks)] == [b"{not even JSON", None]
