@@ -74,7 +74,7 @@ def config(settings: Settings, group: str) -> dict[str, Any]:
         "isolation.level": "read_committed",
         # Four times the throughput of the defaults; and bounded, since what is fetched ahead counts as memory too.
         "fetch.queue.backoff.ms": 5,
-        "queued.max.messages.kbytes": 65_536,
+        "queued.max.messages.kbytes": 32_768,
         # A member killed with -9 holds its partitions until its session ends.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
