@@ -1,6 +1,6 @@
 """Which topic the files are of: one that was deleted and created anew has the same name, and other records.
 
-<root>/epochs/<topic>/id=<id>/     an empty folder: Kafka's id of the topic, made once by its first owner
+<root>/epochs/<topic>/id=<id>/     an empty folder: Kafka's id of the topic in URL-safe base64, made by its first owner
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from storage.hdfs import Hdfs
 from storage.layout import Layout
 
 _PREFIX = "id="
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 def check(fs: Hdfs, layout: Layout, topic_id: str) -> None:
     """Raises LogError when what is landed is of another topic of this name than Kafka has now."""
-    folder = f"{layout.root}/epochs/{layout.topic}"
+    folder, topic_id = f"{layout.root}/epochs/{layout.topic}", topic_id.translate(_URL_SAFE)
     known = _known(fs, folder)
     if not known:
         fs.mkdirs(f"{folder}/{_PREFIX}{topic_id}")
