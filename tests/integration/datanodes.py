@@ -35,11 +35,6 @@ class DataNode:
                 [*managed.command, *arguments], env=cluster.environment(), stdout=log, stderr=log
             )
 
-    @property
-    def writes(self) -> bool:
-        """Whether a block of it is being written."""
-        return any(self.home.glob("data/current/*/current/rbw/blk_*"))
-
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
