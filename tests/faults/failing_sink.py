@@ -19,7 +19,7 @@ from storage.hdfs import Hdfs
 from storage.source import Partition, Source
 
 T = TypeVar("T")
-Verb = Literal["list", "rename", "create", "write", "hsync", "close", "commit"]
+Verb = Literal["list", "mkdirs", "rename", "create", "write", "hsync", "close", "commit"]
 When = Literal["before", "after"]
 
 
@@ -96,6 +96,11 @@ class FailingClient:
 
     def list_status(self, path: str) -> Any:
         return self._trigger.around("list", path, lambda: list(self._client.list_status(path)))
+
+    def mkdirs(self, path: str, permission: int, create_parent: bool) -> Any:
+        return self._trigger.around(
+            "mkdirs", path, lambda: self._client.mkdirs(path, permission, create_parent=create_parent)
+        )
 
     def rename(self, source: str, target: str, overwrite: bool) -> Any:
         return self._trigger.around(

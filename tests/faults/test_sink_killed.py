@@ -12,7 +12,7 @@ from infra.settings import Settings
 from ingest import codec
 from storage import epochs
 from storage.owned import publish
-from storage.partition import PartitionWriter
+from storage.partition import PartitionWriter, Records
 from storage.rolling import Limits
 from storage.schemas import Registry
 from tests.faults.failing_sink import Fault, Verb, When
@@ -34,7 +34,7 @@ STEPS: dict[str, tuple[Verb, str, int]] = {
     "commit": ("commit", r"^t\w+$", 1),
 }
 FURTHER: dict[str, tuple[Verb, str, int]] = {
-    "topic-id": ("rename", r" -> /.*/topic\.json$", 1),
+    "topic-id": ("mkdirs", r"/epochs/t\w+/id=[\w-]+$", 1),
     "quarantine-create": ("create", FILE.format(r"q\+"), 1),
     "quarantine-rename": ("rename", r" -> /.*/quarantine/", 1),
     "hsync": ("hsync", FILE.format(""), 1),
@@ -59,7 +59,8 @@ def dead_owner(place: Landing) -> None:
     registry.add(codec.SCHEMA)
     limits = Limits.of(place.settings.sink)
     writer = PartitionWriter(place.layout, 0, 0, codec_="null", limits=limits, registry=registry)
-    writer.append([(n, 1, None, value) for n, value in enumerate(values()[0][:SEEDED])], lambda _: "lost")
+    seeds = Records.of((n, 1, None, value) for n, value in enumerate(values()[0][:SEEDED]))
+    writer.append(seeds, lambda _: "lost")
     writer.seal("released")
     publish(epoch, place.layout, writer.sealed.popleft())
     epoch.create("left behind", [b"x"])
