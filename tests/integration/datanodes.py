@@ -45,11 +45,10 @@ class DataNode:
 def datanodes(cluster: Cluster, more: int) -> Iterator[list[DataNode]]:
     """So many beside the managed one, all of them live."""
     home = cluster.settings.home
-    before = live(cluster.settings)
     others: list[DataNode] = []
     try:
         others += [DataNode(cluster, home / f"datanode-{number}") for number in range(2, 2 + more)]
-        eventually(lambda: live(cluster.settings) == before + more)
+        eventually(lambda: live(cluster.settings) == 1 + more)
         yield others
     finally:
         for other in others:
