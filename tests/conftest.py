@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,15 @@ def shared_data() -> Path:
 
 
 def free_ports() -> dict[str, dict[str, int]]:
-    """section -> field -> a port that is free now; all distinct."""
+    """section -> field -> a port that is free now; all distinct, and none that an outgoing connection may be given."""
     with ExitStack() as held:
 
         def free() -> int:
-            probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+            while True:
+                probe, port = held.enter_context(socket.socket()), random.randrange(20_000, 32_000)
+                with suppress(OSError):  # taken
+                    probe.bind(("127.0.0.1", port))
+                    return port
 
         return {section: {field: free() for field in fields} for section, fields in _PORTS.items()}
 
