@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from infra.sections import Compaction
@@ -145,15 +146,23 @@ def plan(
 
 
 def _alike(fs: Hdfs, group: Group) -> Iterator[Group]:
-    """The group in runs of equal columns, where its format knows no way from an older schema to a newer one."""
+    """The group in runs of equal columns, where its format knows no way from an older schema to a newer one.
+
+    One with a part that can't be read stays whole: its merge will say why, and spare the others.
+    """
     if group.suffix != "parquet":
         yield group
         return
     from storage.parquet_merge import columns  # pyarrow takes a while to import
 
-    parts = zip(group.parts, group.sizes, group.paths, strict=True)
-    for _, run in groupby(parts, lambda part: str(columns(fs, part[2]))):
-        ranges, sizes, _ = zip(*run, strict=True)
+    try:
+        found = [str(columns(fs, path)) for path in group.paths]
+    except (FileNotFoundError, StorageError):
+        yield group
+        return
+    parts = zip(found, group.parts, group.sizes, strict=True)
+    for _, run in groupby(parts, itemgetter(0)):
+        _, ranges, sizes = zip(*run, strict=True)
         if len(ranges) > 1:
             yield replace(group, parts=ranges, sizes=sizes)
 

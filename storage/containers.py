@@ -45,7 +45,7 @@ Gap = tuple[int, int, Reason]
 Encoded = tuple[int, int, bytes | None, bytes]  # offset, Kafka's time in milliseconds, key, body
 Check = Callable[[Sequence[bytes]], Sequence[bool]]  # which of some bodies follow their schema
 
-HEAD_FIELDS = 3  # of an envelope, before those of the body
+_HEAD_FIELDS = 3  # of an envelope, before those of the body
 BLOCK_RECORDS = 4_000
 BLOCK_BYTES = 1 << 20
 _IN_FLIGHT = 4  # blocks of a file that are compressed beside the filling of the next
@@ -63,6 +63,11 @@ def plain_envelope() -> dict[str, Any]:
     """Schema of records that are landed as they came: clicks.rejected, and whatever is quarantined."""
     optional = {"type": ["null", "bytes"], "default": None}
     return _envelope("PlainEnvelope", [{"name": "key", **optional}, {"name": "value", **optional}])
+
+
+def body_fields(envelope: Mapping[str, Any]) -> str:
+    """The fields of an envelope's bodies, in JSON."""
+    return json.dumps(envelope["fields"][_HEAD_FIELDS:])
 
 
 def _envelope(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ does meanwhile. The footer's key-value metadata are those that an Avro container
 from __future__ import annotations
 
 import io
-import json
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.bodies import Decoder, decoder
-from storage.containers import Encoded, FileInfo
+from storage.containers import Encoded, FileInfo, body_fields
 from storage.errors import ContainerError
 
 # In memory: some 15,000 events, 1.5 MB in the file. Eight times as many would save 4 % of it, and take hundreds of MB.
@@ -45,7 +44,7 @@ class ParquetFile:
     """A RecordFile of Parquet; `schema` is that of the Avro envelope. Rows are in order of their offsets."""
 
     def __init__(self, schema: Mapping[str, Any], partition: int) -> None:
-        self._decoder, options = _format(json.dumps(schema["fields"][len(_HEAD) :]))
+        self._decoder, options = _format(body_fields(schema))
         self._partition = partition
         self._schema = pa.schema([*_HEAD, *self._decoder.schema])
         self._sink = Chunks()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.containers import FileInfo
-from storage.errors import ContainerError, StorageError
+from storage.errors import StorageError
 from storage.hdfs import Hdfs
 from storage.ledger import file_info
 from storage.merge import joined
@@ -92,5 +92,5 @@ def _tables(fs: Hdfs, paths: Sequence[str], schema: pa.Schema) -> Iterator[pa.Ta
 def _open(fs: Hdfs, path: str, stack: ExitStack) -> pq.ParquetFile:
     try:
         return stack.enter_context(pq.ParquetFile(stack.enter_context(fs.open(path))))
-    except (pa.ArrowException, ContainerError) as error:
+    except pa.ArrowException as error:
         raise StorageError(path, f"not a Parquet file: {error}") from error

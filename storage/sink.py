@@ -63,14 +63,10 @@ class Session:
     """One membership of the group."""
 
     def __init__(self, settings: Settings, fs: Hdfs, metrics: SinkMetrics) -> None:
-        for setting, needed in {
-            "sink.format = parquet": settings.sink.format == "parquet",
-            "sink.check_bodies": settings.sink.check_bodies,
-        }.items():
-            if needed:
-                from storage.bodies import require
+        if settings.sink.format == "parquet" or settings.sink.check_bodies:
+            from storage.bodies import require
 
-                require(setting)
+            require("sink.format = parquet" if settings.sink.format == "parquet" else "sink.check_bodies")
         self._settings, self._fs, self._metrics = settings, fs, metrics
         kafka = settings.kafka
         topics = (kafka.topic, kafka.rejected_topic, *settings.sink.topics)

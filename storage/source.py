@@ -187,7 +187,7 @@ class Source:
 
 
 def _records(messages: list[Any]) -> Records:
-    """By column; a call of a method for each would take twice the time."""
+    """By column, each by one loop of the interpreter's own."""
     offsets: Any = list(map(Message.offset, messages))  # never None in a record, though typed so
     times = [time for _, time in map(Message.timestamp, messages)]
     return Records(offsets, times, list(map(Message.key, messages)), list(map(Message.value, messages)))

@@ -20,7 +20,6 @@ class DataNode:
 
     def __init__(self, cluster: Cluster, home: Path) -> None:
         [managed] = [service for service in cluster.services() if service.name == "datanode"]
-        self.home = home
         home.mkdir()
         ports = free_ports()["hdfs"]
         options = {

@@ -361,3 +361,18 @@ def test_parquet_that_does_not_read_back_as_it_was_written_is_not_published() ->
     assert ["read back" in reason for reason in done.failed.values()] == [True]
     assert files(fs, LAYOUT) == many
     assert not [path for path in fs.files if path.endswith(".tmp")]
+
+
+def test_parquet_that_is_damaged_spares_other_partitions() -> None:
+    fs = FakeHdfs()
+    for partition in (0, 1):
+        lander = Lander(fs, LAYOUT, partition, format_="parquet")
+        lander.events(5).file()
+        lander.events(5).file()
+    cut(fs, "one", p0=10, p1=10)
+    damaged = files(fs, LAYOUT)[0]
+    fs.files[damaged] = (b"PAR1", *fs.files[damaged][1:])
+    done = run(fs)
+    assert (done.written, len(done.failed)) == (1, 1)
+    assert damaged in next(iter(done.failed.values()))
+    assert len(files(fs, LAYOUT, 1)) == 1

@@ -9,7 +9,7 @@ from storage.errors import LogError
 from storage.layout import Layout
 from tests.fakes import FakeHdfs
 
-LAYOUT = Layout("/root", "clicks")
+LAYOUT = Layout("/clickstream", "clicks")
 
 
 @pytest.mark.parametrize("topic_id", ["xUX8V/MoRuWtG2SkjzfTaQ", "Gx+/V3MoRuWtG2SkjzfTaQ", "plainMoRuWtG2SkjzfTaQA"])
@@ -24,8 +24,8 @@ def test_the_topic_that_was_landed_is_known_again_and_another_is_refused(topic_i
 
 def test_of_two_topics_found_at_the_same_moment_none_is_landed() -> None:
     fs = FakeHdfs()
-    fs.mkdirs("/root/epochs/clicks/id=one")
-    fs.mkdirs("/root/epochs/clicks/id=two")
+    fs.mkdirs("/clickstream/epochs/clicks/id=one")
+    fs.mkdirs("/clickstream/epochs/clicks/id=two")
     for topic_id in ("one", "two"):
         with pytest.raises(LogError):
             incarnation.check(fs, LAYOUT, topic_id)
