@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 BACKLOG = 1024
 LEAVE, LEAVE_AND_ACCEPT = signal.SIGUSR1, signal.SIGUSR2  # from the main process to a worker
 _KILL_SECONDS = 20
+_SHARED_MEMORY = Path("/dev/shm")
+_METRICS = "clickstream-metrics-"  # and the main process's pid
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def serve(
@@ -135,24 +139,23 @@ class Drainable:
 def shared_metrics(home: Path) -> Iterator[None]:
     """Lets the workers that are started within share their numbers; what processes that are gone left is removed.
 
-    How prometheus_client keeps numbers is settled when it is imported, so that must not have been before.
+    In memory where the machine has a place for it: a process that writes to a mapped file on a full disk is killed. How
+    prometheus_client keeps numbers is settled when it is imported, so that must not have been before.
     """
     assert "prometheus_client" not in sys.modules
-    folder = metrics_folder(home, os.getpid())
-    folder.mkdir(parents=True, exist_ok=True)
-    for other in folder.parent.iterdir():
-        if not psutil.pid_exists(int(other.name)):
-            shutil.rmtree(other, ignore_errors=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    try:
+    parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else home / "run"
+    parent.mkdir(parents=True, exist_ok=True)
+    for other in parent.glob(f"{_METRICS}*"):
+        if not psutil.pid_exists(int(other.name.split("-")[2])):
+            shutil.rmtree(other, ignore_errors=True)  # another user's stays
+    with tempfile.TemporaryDirectory(prefix=f"{_METRICS}{os.getpid()}-", dir=parent) as folder:
+        os.environ[_METRICS_FOLDER] = folder
         yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def metrics_folder(home: Path, main: int) -> Path:
-    """Where the workers of the main process `main` share their numbers."""
-    return home / "run" / "metrics" / str(main)
+def metrics_folder() -> Path:
+    """Where the workers of this server share their numbers."""
+    return Path(os.environ[_METRICS_FOLDER])
 
 
 def _inherited_socket() -> socket.socket | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
 from multiprocessing.util import Finalize
@@ -24,7 +23,7 @@ def application() -> serving.Drainable:
     publisher = KafkaPublisher(settings)
     Finalize(None, publisher.close, exitpriority=1)  # a forked process does not look at atexit
     serving.end_with_parent()
-    metrics = CollectorMetrics(publisher.state, serving.metrics_folder(settings.home, os.getppid()))
+    metrics = CollectorMetrics(publisher.state, serving.metrics_folder())
     threading.Thread(target=metrics.follow, name="metrics-follow", daemon=True).start()
     app = create_app(settings, publisher, metrics)
     gc.collect()

@@ -123,6 +123,7 @@ def test_a_full_disk_breaks_no_promise(tmp_path: Path) -> None:
             eventually(lambda: len(account.accepted) > before + 200)
         with collector(settings, tmp_path / "collector.log"):
             balanced(settings, account)
+        assert "Unexpected exit" not in (tmp_path / "collector.log").read_text()  # of a worker
     finally:
         cluster.down()
         subprocess.run(["umount", disk], check=True)
