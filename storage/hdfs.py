@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import getpass
 import io
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from hdfs_native import Client
 
 _READ_AHEAD = 1 << 22  # bytes
+_SMALL_WRITE_SECONDS, _SMALL_WRITE_TRIES = 15, 12
 _Names = list[str]  # within the class `list` is a verb
 
 # Three tries are over after 9 s; the default of 15 takes three minutes. A conf_dir decides for itself: failover between
@@ -153,16 +156,46 @@ class Hdfs:
             return self._client.delete(path, recursive)
 
     def write_atomically(self, path: str, data: bytes, overwrite: bool = False) -> None:
-        """Readers see nothing, or the whole file. FileExistsError when the name is taken and `overwrite` is False."""
+        """Readers see nothing, or the whole file. FileExistsError when the name is taken and `overwrite` is False.
+
+        For small files: a try that is not over within some seconds is given up for another.
+        """
         folder, name = path.rsplit("/", 1)
-        temporary = f"{folder}/_{name}.{uuid.uuid4().hex}.tmp"  # Spark and our readers skip a leading underscore
-        try:
-            self.create(temporary, [data], create_parents=True)
-            self.rename(temporary, path, overwrite)
-        except BaseException:
-            with suppress(OSError, StorageError):
-                self.delete(temporary)
-            raise
+        # Spark and our readers skip a leading underscore.
+        for temporary in (f"{folder}/_{name}.{uuid.uuid4().hex}.tmp" for _ in range(_SMALL_WRITE_TRIES)):
+            try:
+                if self._create_in_time(temporary, data):
+                    return self.rename(temporary, path, overwrite)
+            except BaseException:
+                self._delete_if_possible(temporary)
+                raise
+            self._delete_if_possible(temporary)
+        tried = f"{_SMALL_WRITE_TRIES} times {_SMALL_WRITE_SECONDS} s"
+        raise Unreachable(path, self.address, f"no DataNodes took a file of {len(data)} bytes in {tried}")
+
+    def _create_in_time(self, path: str, data: bytes) -> bool:
+        """Whether a small file could be written before hdfs_native seems to wait for ever.
+
+        Which it does for a DataNode that is dead and that the NameNode, for its first ten minutes, takes for alive; it
+        can't be interrupted. The next file may be given other DataNodes.
+        """
+        created: Future[int] = Future()
+
+        def create() -> None:
+            try:
+                created.set_result(self.create(path, [data], create_parents=True))
+            except BaseException as error:
+                created.set_exception(error)
+
+        threading.Thread(target=create, name="hdfs-small-write", daemon=True).start()
+        if not wait([created], _SMALL_WRITE_SECONDS).done:
+            return False
+        created.result()
+        return True
+
+    def _delete_if_possible(self, path: str) -> None:
+        with suppress(OSError, StorageError):
+            self.delete(path)
 
     def set_policies(self, path: str) -> None:
         """Gives a folder the storage policy and the erasure coding of the settings, which new files below it have."""

@@ -21,6 +21,7 @@ class DataNode:
     def __init__(self, cluster: Cluster, home: Path) -> None:
         [managed] = [service for service in cluster.services() if service.name == "datanode"]
         home.mkdir()
+        self._home = home
         ports = free_ports()["hdfs"]
         options = {
             "dfs.datanode.data.dir": f"file://{home}/data",
@@ -33,6 +34,11 @@ class DataNode:
             self.process = subprocess.Popen(
                 [*managed.command, *arguments], env=cluster.environment(), stdout=log, stderr=log
             )
+
+    @property
+    def writes(self) -> bool:
+        """Whether a block is being written to it."""
+        return any(self._home.glob("data/current/*/current/rbw/blk_*"))
 
     def end(self) -> None:
         if self.process.poll() is None:
