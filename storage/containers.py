@@ -222,8 +222,9 @@ class Container:
             self.extend(first, times[:half], bodies[:half], keys[:half])
             self.extend(first + half, times[half:], bodies[half:], keys[half:])
             return
-        parts = [b""] * (2 * count)
-        parts[::2], parts[1::2] = self._heads(first, times), bodies
+        parts = [b""] * (3 * count)
+        parts[::3], parts[1::3] = self._heads(first, times)
+        parts[2::3] = bodies
         self._parts += parts
         if self._check is not None:
             self._origins += zip(range(first, first + count), times, keys, strict=True)
@@ -232,15 +233,16 @@ class Container:
         if self._count == BLOCK_RECORDS or self._pending >= BLOCK_BYTES:
             self._close_block()
 
-    def _heads(self, first: int, times: Sequence[int]) -> list[bytes]:
-        """The envelope's first three fields; of all the offsets only the two lowest groups of bits differ."""
+    def _heads(self, first: int, times: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
+        """The envelope's first three fields, in two parts: of all offsets only the two lowest groups of bits differ."""
         n, count = first << 1, len(times)
         if n > 0x3FFF:
             lows, high = _LOW[n & 0x3FFF : (n & 0x3FFF) + 2 * count : 2], _groups(n >> 14)
         else:
             lows, high = [varint(offset) for offset in range(first, first + count)], b""
+        partition = self._partition
         ends = {time: high + _time(time) for time in set(times)}
-        return [self._partition + low + ends[time] for low, time in zip(lows, times, strict=True)]
+        return [partition + low for low in lows], [ends[time] for time in times]
 
     def finish(self) -> int:
         if self._count:
@@ -270,11 +272,12 @@ class Container:
     def _block(self, count: int, parts: list[bytes], origins: list[tuple[int, int, bytes | None]]) -> _Block:
         unread: list[Encoded] = []
         if self._check is not None:
-            heads, bodies = parts[::2], parts[1::2]
+            starts, ends, bodies = parts[::3], parts[1::3], parts[2::3]
             sound = self._check(bodies)
             if not all(sound):
                 unread = [(*origin, body) for origin, body, ok in zip(origins, bodies, sound, strict=True) if not ok]
-                parts = [part for record in compress(zip(heads, bodies, strict=True), sound) for part in record]
+                records = zip(starts, ends, bodies, strict=True)
+                parts = [part for record in compress(records, sound) for part in record]
                 count -= len(unread)
         compressed = self._compress(b"".join(parts))
         data = b"".join((varint(count), varint(len(compressed)), compressed, self._sync)) if count else b""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, repeat
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any
 
 import structlog
@@ -77,7 +77,7 @@ def config(settings: Settings, group: str) -> dict[str, Any]:
         "queued.max.messages.kbytes": 32_768,
         # A member killed with -9 holds its partitions until its session ends.
         "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 2_000,
+        "heartbeat.interval.ms": 500,  # a member learns by it that another has come: partitions change hands in a second
         "topic.metadata.refresh.interval.ms": 10_000,  # a topic may grow
         "partition.assignment.strategy": "cooperative-sticky",
         "logger": _Log(),
@@ -108,16 +108,12 @@ class Source:
         Few at a time, so that a core's cache still has them when they are put into a file.
         """
         messages: list[Any] = self._consumer.consume(most, timeout)
-        is_record = map(is_, map(Message.error, messages), repeat(None))
-        places: Iterable[Any] = zip(
-            map(Message.topic, messages), map(Message.partition, messages), is_record, strict=True
-        )
         events: list[Run | End | OutOfRange | None] = []
         at = 0
-        for (topic, number, are_records), run in groupby(places):
-            some = messages[at : at + sum(1 for _ in run)]
-            at += len(some)
-            events += [Run((topic, number), _records(some))] if are_records else map(_event, some)
+        for partition, are_records, count in _runs(messages):
+            some = messages[at : at + count]
+            at += count
+            events += [Run(partition, _records(some))] if are_records else map(_event, some)
         return [event for event in events if event is not None]
 
     def assign(self, offsets: Mapping[Partition, int]) -> None:
@@ -186,10 +182,22 @@ class Source:
         self._consumer.close()
 
 
+def _runs(messages: list[Any]) -> Iterable[tuple[Partition, bool, int]]:
+    """Neighbours of one kind: their partition, whether they are records, and how many. Mostly that is all of them."""
+    topics: list[Any] = list(map(Message.topic, messages))
+    numbers: list[Any] = list(map(Message.partition, messages))
+    errors = list(map(Message.error, messages))
+    count = len(messages)
+    if count and count == topics.count(topics[0]) == numbers.count(numbers[0]) and not any(errors):
+        return [((topics[0], numbers[0]), True, count)]
+    kinds = zip(topics, numbers, map(is_, errors, repeat(None)), strict=True)
+    return [((topic, number), are, sum(1 for _ in run)) for (topic, number, are), run in groupby(kinds)]
+
+
 def _records(messages: list[Any]) -> Records:
     """By column, each by one loop of the interpreter's own."""
     offsets: Any = list(map(Message.offset, messages))  # never None in a record, though typed so
-    times = [time for _, time in map(Message.timestamp, messages)]
+    times = list(map(itemgetter(1), map(Message.timestamp, messages)))
     return Records(offsets, times, list(map(Message.key, messages)), list(map(Message.value, messages)))
 
 
