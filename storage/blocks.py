@@ -17,7 +17,7 @@ import fastavro
 from fastavro.schema import parse_schema
 
 from ingest.codec import schema_fingerprint, without_logical_types
-from storage.containers import Codec, FileInfo, read_metadata, varint
+from storage.containers import MAGIC, Codec, FileInfo, varint
 from storage.errors import ContainerError
 
 if sys.version_info >= (3, 14):
@@ -76,19 +76,33 @@ _DECOMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
 }
 
 
+def read_metadata(head: bytes) -> FileInfo:
+    """What a container's first bytes say. Raises ContainerError, `truncated` when they are too few."""
+    if head[:4] != MAGIC[: len(head)]:
+        raise ContainerError("not an Avro container")
+    return FileInfo.from_metadata(_header(io.BytesIO(head))["meta"])
+
+
 def read_header(file: BinaryIO) -> Header:
     """Reads up to the first block. Raises ContainerError."""
-    whole = _Kept(file)
-    source: Any = whole
+    found = _header(file)
+    meta = found["meta"]
     try:
-        found: Any = fastavro.schemaless_reader(source, _HEADER, None)
-        meta = found["meta"]
         schema, codec = json.loads(meta["avro.schema"]), meta.get("avro.codec", b"null").decode()
-    except Exception as error:  # fastavro raises whatever its input makes it stumble over
+    except (KeyError, ValueError) as error:
         raise ContainerError(f"not an Avro container: {error!r}") from error
     if codec not in _DECOMPRESS:
         raise ContainerError(f"codec {codec!r} is none of ours")
-    return Header(read_metadata(bytes(whole.kept)), schema, codec, found["sync"])
+    return Header(FileInfo.from_metadata(meta), schema, codec, found["sync"])
+
+
+def _header(file: Any) -> Any:
+    try:
+        return fastavro.schemaless_reader(file, _HEADER, None)
+    except (EOFError, IndexError):  # the latter is fastavro's for a number that is cut short
+        raise ContainerError("its header is cut short", truncated=True) from None
+    except Exception as error:  # fastavro raises whatever its input makes it stumble over
+        raise ContainerError(f"not an Avro container: {error!r}") from error
 
 
 def blocks(file: BinaryIO, header: Header) -> Iterator[Block]:
@@ -195,15 +209,3 @@ def _long(file: BinaryIO) -> int | None:
     if shift:
         raise ContainerError("a number that is cut short")
     return None
-
-
-class _Kept:
-    """Keeps what is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.kept = file, bytearray()
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self.kept += data
-        return data

@@ -23,7 +23,7 @@ import os
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -50,7 +50,7 @@ BLOCK_RECORDS = 4_000
 BLOCK_BYTES = 1 << 20
 _IN_FLIGHT = 4  # blocks of a file that are compressed beside the filling of the next
 WRITER = "clickstream 1"
-_MAGIC = b"Obj\x01"
+MAGIC = b"Obj\x01"
 _LONG = {"type": "long", "logicalType": "timestamp-millis"}
 
 
@@ -256,7 +256,7 @@ class Container:
             "avro.codec": self._codec.encode(),
             **info.to_metadata(),
         }
-        header = [_MAGIC, varint(len(entries))]
+        header = [MAGIC, varint(len(entries))]
         for name, value in entries.items():
             header += [varint(len(name)), name.encode(), varint(len(value)), value]
         header += [b"\x00", self._sync]
@@ -321,44 +321,3 @@ COMPRESS: dict[Codec, Callable[[bytes], bytes]] = {
     "deflate": _deflate,
     "null": lambda data: data,
 }
-
-
-def read_metadata(head: bytes) -> FileInfo:
-    """What a container's first bytes say. Raises ContainerError, `truncated` when they are too few."""
-    if head[:4] != _MAGIC[: len(head)]:
-        raise ContainerError("not an Avro container")
-    try:
-        entries = dict(_entries(head))
-    except IndexError:
-        raise ContainerError("the header is longer than what was read of it", truncated=True) from None
-    return FileInfo.from_metadata(entries)
-
-
-def _entries(head: bytes) -> Iterator[tuple[str, bytes]]:
-    """The metadata map of a header. IndexError at its end when that is not the map's."""
-    at = 4
-
-    def number() -> int:
-        nonlocal at
-        n = shift = 0
-        while True:
-            byte = head[at]
-            at, n, shift = at + 1, n | (byte & 0x7F) << shift, shift + 7
-            if byte < 0x80:
-                return (n >> 1) ^ -(n & 1)
-
-    def text() -> bytes:
-        nonlocal at
-        size = number()
-        if at + size > len(head):
-            raise IndexError
-        at += size
-        return head[at - size : at]
-
-    while count := number():
-        if count < 0:  # a block of a map may state its size
-            count = -count
-            number()
-        for _ in range(count):
-            name = text().decode()
-            yield name, text()

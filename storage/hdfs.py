@@ -19,8 +19,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-import requests
-
 from infra.settings import Settings
 from storage.errors import StorageError, Unreachable
 
@@ -210,6 +208,8 @@ class Hdfs:
 
     def _web(self, operation: str, path: str, parameters: Mapping[str, str]) -> None:
         """What only the NameNode's web server (WebHDFS) can do for who has no JVM."""
+        import requests  # 0.1 s, which each command would take longer
+
         address = self.settings.http_address
         if not address:
             raise StorageError(path, "CLICKSTREAM_HDFS__HTTP_URL is missing: its policies are set there")

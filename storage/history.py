@@ -24,7 +24,7 @@ from storage.hdfs import Hdfs
 from storage.layout import BUCKET, Layout, Range, bucket, visible
 from storage.ledger import BatchLedger, PartitionLedger, file_info
 
-READERS = 32  # threads; more of them are no faster
+READERS = 8  # threads; more of them are no faster
 _WRITERS = 64  # closing a small file takes HDFS some tenths of a second, in which nobody works
 _AHEAD = 64  # headers asked for in advance, of each partition
 _PARTITION = re.compile(r"^p=(\d+)$")

@@ -17,7 +17,8 @@ from typing import Any
 
 from storage import batches
 from storage.batches import Cut, RawFile
-from storage.containers import FileInfo, read_metadata
+from storage.blocks import read_metadata
+from storage.containers import FileInfo
 from storage.errors import BatchError, ContainerError, StorageError
 from storage.hdfs import Hdfs
 from storage.layout import Layout, Range

@@ -77,7 +77,7 @@ def config(settings: Settings, group: str) -> dict[str, Any]:
         "queued.max.messages.kbytes": 32_768,
         # A member killed with -9 holds its partitions until its session ends.
         "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 500,  # a member learns by it that another has come: partitions change hands in a second
+        "heartbeat.interval.ms": 500,  # by which a member learns that another has come: and waits for its share
         "topic.metadata.refresh.interval.ms": 10_000,  # a topic may grow
         "partition.assignment.strategy": "cooperative-sticky",
         "logger": _Log(),
@@ -138,7 +138,8 @@ class Source:
 
     @cached_property
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self._settings.kafka.address, **self._settings.kafka.properties})
+        own: dict[str, Any] = {"bootstrap.servers": self._settings.kafka.address, "logger": _Log()}
+        return AdminClient(own | self._settings.kafka.properties)
 
     def topic_id(self, topic: str) -> str:
         """Kafka's id of the topic, which another of the same name would not have.

@@ -173,7 +173,7 @@ def shortened(container: bytes) -> bytes:
     """The same container with the same header, without its last record."""
     import fastavro
 
-    from storage.containers import read_metadata
+    from storage.blocks import read_metadata
 
     reader = fastavro.reader(io.BytesIO(container))
     out = io.BytesIO()

@@ -99,7 +99,7 @@ def test_a_file_whose_header_contradicts_its_name_or_is_cut_short_is_an_error(fs
     cut = batches.take(fs, layout, "one", lambda: {0: 10})
     (file,) = batches.files(fs, layout, cut)
     whole = fs.read(file.path)
-    for content, reason in ((whole[:100], "longer than what was read"), (b"", "longer"), (b"text", "not an Avro")):
+    for content, reason in ((whole[:100], "cut short"), (b"", "cut short"), (b"text", "not an Avro")):
         fs.write_atomically(file.path, content, overwrite=True)
         with pytest.raises(StorageError, match=reason):
             ledger.landing(fs, layout, cut)

@@ -13,6 +13,7 @@ import pytest
 
 from ingest import codec
 from ingest.events import ClickEvent, Source
+from storage.blocks import read_metadata
 from storage.bodies import decoder
 from storage.containers import (
     BLOCK_RECORDS,
@@ -22,7 +23,6 @@ from storage.containers import (
     event_envelope,
     plain_body,
     plain_envelope,
-    read_metadata,
     varint,
 )
 from storage.errors import ContainerError

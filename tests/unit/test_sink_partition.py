@@ -12,7 +12,8 @@ import pytest
 
 from ingest import codec
 from ingest.events import ClickEvent, Source
-from storage.containers import FileInfo, Reason, read_metadata
+from storage.blocks import read_metadata
+from storage.containers import FileInfo, Reason
 from storage.layout import BUCKET, Layout
 from storage.partition import PartitionWriter, Records, Sealed
 from storage.rolling import Limits
