@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
 _CHUNK = 4_000_000  # resampled values held at once: 32 MB
 
 
@@ -28,17 +30,30 @@ class Estimate:
         return None if self.low is None or self.high is None else [self.low, self.high]
 
 
-def recall_at_k(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+def recall_at_k(ranked: Sequence[Item], relevant: Collection[Item], k: int) -> float:
     """The part of `relevant` (not empty) that is among the first `k`."""
     return len(set(ranked[:k]) & set(relevant)) / len(set(relevant))
 
 
-def ndcg_at_k(ranked: Sequence[str], relevant: Collection[str], k: int) -> float:
+def ndcg_at_k(ranked: Sequence[Item], relevant: Collection[Item], k: int) -> float:
     """Discounted gain of the first `k` over that of the best possible order, 0 to 1; `relevant` is not empty."""
     wanted = set(relevant)
     gain = sum(1 / math.log2(place + 2) for place, item in enumerate(ranked[:k]) if item in wanted)
     best = sum(1 / math.log2(place + 2) for place in range(min(k, len(wanted))))
     return gain / best
+
+
+def average_precision_at_k(ranked: Sequence[Item], relevant: Collection[Item], k: int) -> float:
+    """Mean over the relevant items, of which at most `k` can be found, of the precision where each was found."""
+    wanted = set(relevant)
+    hits = [place for place, item in enumerate(ranked[:k]) if item in wanted]
+    return sum((found + 1) / (place + 1) for found, place in enumerate(hits)) / min(k, len(wanted))
+
+
+def reciprocal_rank_at_k(ranked: Sequence[Item], relevant: Collection[Item], k: int) -> float:
+    """1 / the place of the first relevant item, counted from 1; 0 without any among the first `k`."""
+    wanted = set(relevant)
+    return next((1 / (place + 1) for place, item in enumerate(ranked[:k]) if item in wanted), 0.0)
 
 
 def bootstrap(values: Sequence[float], resamples: int = 1000, seed: int = 42) -> Estimate:

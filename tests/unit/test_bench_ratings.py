@@ -1,0 +1,128 @@
+"""clickstream bench ratings: any file's columns, honest lists, planted truth."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from pyarrow import parquet as pq
+
+from processing.bench.commands import bench
+from processing.bench.files import FileError, Ratings, read_ratings
+from processing.metrics import average_precision_at_k, reciprocal_rank_at_k
+
+ROWS = [("u1", "a", 4.0, 10.0), ("u2", "b", 3.0, 20.0), ("u1", "b", 5.0, 30.0)]
+
+
+def written(folder: Path, name: str) -> Path:
+    path = folder / name
+    lines = [f"{u},{i},{r},{t}" for u, i, r, t in ROWS]
+    if name.endswith(".parquet"):
+        columns = zip(*ROWS, strict=True)
+        pq.write_table(pa.table(dict(zip(("user_id", "item_id", "rating", "timestamp"), columns, strict=True))), path)
+        return path
+    if "jsonl" in name:
+        text = "\n".join(json.dumps(dict(zip(("user", "item", "rating", "time"), row, strict=True))) for row in ROWS)
+    elif "tsv" in name:
+        text = "\n".join(["user_id:token,item_id:token,rating:float,timestamp:float", *lines]).replace(",", "\t")
+    else:
+        text = "\n".join(["userId,itemId,rating,timestamp", *lines])
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+def rows(ratings: Ratings) -> list[tuple[str, str, float, float]]:
+    assert ratings.times is not None
+    columns = zip(ratings.users, ratings.items, ratings.values, ratings.times, strict=True)
+    return [(ratings.user_ids[u], ratings.item_ids[i], float(r), float(t)) for u, i, r, t in columns]
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.csv.gz", "r.tsv", "r.inter.tsv.gz", "r.jsonl", "r.jsonl.gz", "r.parquet"])
+def test_ratings_are_read_whatever_the_format(tmp_path: Path, name: str) -> None:
+    [ratings] = read_ratings(written(tmp_path, name))
+    assert rows(ratings) == ROWS
+
+
+def test_two_files_share_their_ids(tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("user,item,rating,timestamp\nu9,b,1,5\n")
+    train, test = read_ratings(written(tmp_path, "r.csv"), other)
+    assert rows(train) == ROWS and rows(test) == [("u9", "b", 1.0, 5.0)]
+    assert train.item_ids == test.item_ids
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("user,item\nu,i\n", "no column 'rating' among user, item"),
+        ("user,item,rating\nu,i,good\n", "column 'rating': .*good"),
+        ("user,item,rating\nu,i,\nu,j,3\n", "column 'rating' has 1 empty values"),
+        ("user,item,rating\n", "no rows"),
+        ("user,item,rating\nu,i\n", "3 columns"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(FileError, match=rf"bad\.csv: .*{reason}"):
+        read_ratings(path)
+
+
+def planted(folder: Path, users: int = 120) -> Path:
+    """Two tastes of 15 items each: every user has met 9 of the own taste and one of the other."""
+    random = np.random.default_rng(5)
+    lines = ["user,item,rating"]
+    for user in range(users):
+        own, foreign = (0, 15) if user % 2 else (15, 0)
+        met = [*(own + random.permutation(15)[:9]), foreign + int(random.integers(15))]
+        lines += [f"u{user},i{item},{random.integers(1, 6)}" for item in met]
+    path = folder / "planted.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def run(*arguments: object) -> dict[str, dict[str, float]]:
+    result = CliRunner().invoke(bench, ["ratings", *map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    facts: dict[str, dict[str, float]] = json.loads(result.stdout)["results"]
+    return facts
+
+
+def test_planted_tastes_are_found_and_popularity_does_not_find_them(tmp_path: Path) -> None:
+    facts = run("--file", planted(tmp_path), "--k", 5)
+    assert facts["ease"]["ndcg"] > 1.3 * facts["popularity"]["ndcg"]
+    assert facts["cooccurrence"]["ndcg"] > 1.3 * facts["popularity"]["ndcg"]
+    assert facts == run("--file", planted(tmp_path), "--k", 5)
+
+
+def test_folds_measure_each_user_in_each_fold(tmp_path: Path) -> None:
+    facts = run("--file", planted(tmp_path, 40), "--split", "kfold:3", "--algorithms", "popularity")
+    assert len(facts["popularity"]["parameters"]) == 3  # type: ignore[arg-type]
+    assert 100 < facts["popularity"]["users"] <= 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--file", "FILE", "--split", "time:0.8"], "--split: a split by time needs a column timestamp"),
+        (["--file", "FILE", "--split", "half"], "--split: 'half' is none of"),
+        (["--file", "FILE", "--algorithms", "als2"], "--algorithms: als2: choose of"),
+        (["--train", "FILE"], "give --file, or both --train and --test"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    file = str(planted(tmp_path, 4))
+    result = CliRunner().invoke(bench, ["ratings", *(file if one == "FILE" else one for one in arguments)])
+    assert result.exit_code == 2 and reason in result.output
+
+
+def test_average_precision_and_reciprocal_rank() -> None:
+    assert average_precision_at_k(["a", "x", "b"], {"a", "b", "c"}, 3) == pytest.approx((1 + 2 / 3) / 3)
+    assert average_precision_at_k(["x"], {"a"}, 1) == 0
+    assert reciprocal_rank_at_k(["x", "a"], {"a"}, 2) == 0.5
+    assert reciprocal_rank_at_k(["x", "a"], {"a"}, 1) == 0
