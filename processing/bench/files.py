@@ -122,6 +122,8 @@ def _columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> 
     table = _table(path)
     if not len(table):
         raise FileError(path, "no rows")
+    if len(set(table.column_names)) < len(table.column_names):
+        raise FileError(path, f"a column is there twice: {', '.join(table.column_names)}")
     by_name = {name.split(":")[0].strip().lower(): name for name in table.column_names}
     found = {}
     for column in (*needed, *optional):
@@ -135,13 +137,13 @@ def _columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> 
             raise FileError(path, f"column {column!r} has {values.null_count} empty values")
         try:
             found[column] = values.cast(pa.string()) if column in _IDS else _numbers(values)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise FileError(path, f"column {column!r}: {error}") from error
     return pa.table(found)
 
 
 def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Times in whatever unit the file has: only their order and their distances count."""
+    """As they are; of times, in whatever unit, only their order and their distances count."""
     if pa.types.is_temporal(values.type):
         values = values.cast(pa.timestamp("ms")).cast(pa.int64())
     return values.cast(pa.float64())

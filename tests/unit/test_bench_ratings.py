@@ -64,12 +64,20 @@ def test_two_files_share_their_ids(tmp_path: Path) -> None:
         ("user,item,rating\nu,i,\nu,j,3\n", "column 'rating' has 1 empty values"),
         ("user,item,rating\n", "no rows"),
         ("user,item,rating\nu,i\n", "3 columns"),
+        ("user,item,rating,rating\nu,i,1,2\n", "a column is there twice"),
     ],
 )
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text)
     with pytest.raises(FileError, match=rf"bad\.csv: .*{reason}"):
+        read_ratings(path)
+
+
+def test_a_column_of_lists_is_no_column_of_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"user": "u", "item": "i", "rating": [1]}')
+    with pytest.raises(FileError, match=r"bad\.jsonl: column 'rating'"):
         read_ratings(path)
 
 
