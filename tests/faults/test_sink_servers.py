@@ -153,26 +153,6 @@ def test_a_datanode_that_is_killed_in_the_midst_of_a_block_and_comes_back(cluste
     print(f"\nDataNode killed in a block: exit {code} {writing.last_line()[:300]}; {proved(place, {0: ids})}")
 
 
-def test_a_datanode_that_is_killed_in_the_midst_of_a_block_and_replaced_by_others(cluster: Cluster) -> None:
-    with datanodes(cluster, 2) as others:
-        settings = with_hdfs(cluster.settings, replication=2)
-        place = corner(settings, codec="null", max_records=3_000, publish_timeout_seconds=10.0)
-        ids: list[str | None] = [f"{n}-{'x' * 300}" for n in range(4_500)]
-        produce(place.settings, 0, [event(str(id_)) for id_ in ids])
-        in_block = Fault("write", r"/e=\d+/\w+/t", nth=3, signal=signal.SIGSTOP)
-        with sink_process(place.settings, in_block) as writing:
-            eventually(writing.stopped)
-            [victim, *_] = [other for other in others if other.writes]  # of two copies at most one is elsewhere
-            victim.process.kill()
-            writing.signal(signal.SIGCONT)
-            with supervised(place.settings) as sink:
-                landed(place, "all", 300)  # each write is given the dead one by chance
-            eventually(lambda: writing.process.poll() is not None)
-            assert writing.process.poll() in (1, 2), writing.tail()
-        words = f"exit {writing.process.poll()} {writing.last_line()[:300]}, then {len(sink.lives)} lives"
-        print(f"\nDataNode killed in a block and never back: {words}; {proved(place, {0: ids})}")
-
-
 def test_a_datanode_that_hangs_for_20_seconds(cluster: Cluster) -> None:
     place = busy(cluster)
     with load(place.settings, 2) as producing, supervised(place.settings) as sink:
@@ -203,3 +183,24 @@ def test_a_broker_that_is_killed_and_comes_back(cluster: Cluster, seconds: int) 
         sent = producing.stop()
         landed(place, "all")
     print(f"\nbroker killed: {told(sink, 'Kafka', 'CLICKSTREAM_KAFKA')}; {proved(place, sent)}")
+
+
+# The last one: for a minute HDFS takes DataNodes that have ended for alive, and gives new blocks to them.
+def test_a_datanode_that_is_killed_in_the_midst_of_a_block_and_replaced_by_others(cluster: Cluster) -> None:
+    with datanodes(cluster, 2) as others:
+        settings = with_hdfs(cluster.settings, replication=2)
+        place = corner(settings, codec="null", max_records=3_000, publish_timeout_seconds=10.0)
+        ids: list[str | None] = [f"{n}-{'x' * 300}" for n in range(4_500)]
+        produce(place.settings, 0, [event(str(id_)) for id_ in ids])
+        in_block = Fault("write", r"/e=\d+/\w+/t", nth=3, signal=signal.SIGSTOP)
+        with sink_process(place.settings, in_block) as writing:
+            eventually(writing.stopped)
+            [victim, *_] = [other for other in others if other.writes]  # of two copies at most one is elsewhere
+            victim.process.kill()
+            writing.signal(signal.SIGCONT)
+            with supervised(place.settings) as sink:
+                landed(place, "all", 300)  # each write is given the dead one by chance
+            eventually(lambda: writing.process.poll() is not None)
+            assert writing.process.poll() in (1, 2), writing.tail()
+        words = f"exit {writing.process.poll()} {writing.last_line()[:300]}, then {len(sink.lives)} lives"
+        print(f"\nDataNode killed in a block and never back: {words}; {proved(place, {0: ids})}")
