@@ -19,6 +19,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
 from infra.settings import Settings
 from storage.errors import StorageError, Unreachable
 
@@ -32,6 +34,10 @@ _Names = list[str]  # within the class `list` is a verb
 # Three tries are over after 9 s; the default of 15 takes three minutes. A conf_dir decides for itself: failover between
 # two NameNodes may need longer.
 _OWN_CLUSTER = {"dfs.client.failover.max.attempts": "3"}
+
+
+class _Stalled(Unreachable):
+    """A write has not ended in time, and may never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,24 +164,29 @@ class Hdfs:
 
         For small files: a try that is not over within some seconds is given up for another.
         """
+        again = Retrying(
+            retry=retry_if_exception_type(_Stalled), stop=stop_after_attempt(_SMALL_WRITE_TRIES), reraise=True
+        )
+        again(self._write_once, path, data, overwrite)
+
+    def _write_once(self, path: str, data: bytes, overwrite: bool) -> None:
         folder, name = path.rsplit("/", 1)
-        # Spark and our readers skip a leading underscore.
-        for temporary in (f"{folder}/_{name}.{uuid.uuid4().hex}.tmp" for _ in range(_SMALL_WRITE_TRIES)):
-            try:
-                if self._create_in_time(temporary, data):
-                    return self.rename(temporary, path, overwrite)
-            except BaseException:
-                self._delete_if_possible(temporary)
-                raise
-            self._delete_if_possible(temporary)
-        tried = f"{_SMALL_WRITE_TRIES} times {_SMALL_WRITE_SECONDS} s"
-        raise Unreachable(path, self.address, f"no DataNodes took a file of {len(data)} bytes in {tried}")
+        temporary = f"{folder}/_{name}.{uuid.uuid4().hex}.tmp"  # Spark and our readers skip a leading underscore
+        try:
+            if not self._create_in_time(temporary, data):
+                tried = f"{_SMALL_WRITE_TRIES} times {_SMALL_WRITE_SECONDS} s"
+                raise _Stalled(path, self.address, f"no DataNodes took a file of {len(data)} bytes in {tried}")
+            self.rename(temporary, path, overwrite)
+        except BaseException:
+            with suppress(OSError, StorageError):
+                self.delete(temporary)
+            raise
 
     def _create_in_time(self, path: str, data: bytes) -> bool:
-        """Whether a small file could be written before hdfs_native seems to wait for ever.
+        """Whether it was written before hdfs_native seems to wait for ever, in which it can't be interrupted.
 
-        Which it does for a DataNode that is dead and that the NameNode, for its first ten minutes, takes for alive; it
-        can't be interrupted. The next file may be given other DataNodes.
+        Which it does for a DataNode that is dead and that the NameNode, for its first ten minutes, takes for alive. The
+        next file may be given other DataNodes.
         """
         created: Future[int] = Future()
 
@@ -190,10 +201,6 @@ class Hdfs:
             return False
         created.result()
         return True
-
-    def _delete_if_possible(self, path: str) -> None:
-        with suppress(OSError, StorageError):
-            self.delete(path)
 
     def set_policies(self, path: str) -> None:
         """Gives a folder the storage policy and the erasure coding of the settings, which new files below it have."""

@@ -20,7 +20,6 @@ from processing.training.item_models import RECOMMENDERS, Met, Recommender, comb
 from processing.training.splits import Split
 
 _USERS = 500  # scored at a time
-_INNER = Split("stratified", 0.75)
 Progress = Callable[[str], None]
 
 
