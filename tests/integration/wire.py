@@ -6,7 +6,7 @@ import io
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 
 TIMEOUT_SECONDS = 30
 Headers = Sequence[tuple[bytes, bytes]]
@@ -81,6 +81,8 @@ def _statuses(answer: bytes, method: str) -> list[int]:
         try:
             response.begin()
             response.read()
+        except IncompleteRead:
+            break  # the server hung up in the midst of an answer, which is none
         except HTTPException as error:
             raise AssertionError(f"no HTTP: {error!r} in {answer[:300]!r}") from error
         statuses.append(response.status)
