@@ -218,6 +218,7 @@ class Sink(Section):
     schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
     publish_timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
     raw_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
+    quarantine_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
 
     def process(self, number: int) -> Self:
         """The settings of one of several, from 1: its own port, and its own name if they have any."""

@@ -4,7 +4,8 @@ A violation is whatever contradicts that:
 
 - visible files of a partition overlap, leave a hole, do not begin where raw begins, or have a name, a folder and a
   header that differ; a header whose records, quarantined spans and gaps do not account for each offset of its range;
-- an offset that a header calls quarantined, but that no file under quarantine/ within the same range holds;
+- an offset that a header calls quarantined, but that no file under quarantine/ within the same range holds, unless it
+  lies before where quarantine begins since its retention;
 - a batch that the ledger calls complete and whose files say otherwise, a chain of cuts that breaks;
 - an offset that is visible as lost, or not at all, while a complete file of some epoch holds it: it should have been
   published;

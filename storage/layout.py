@@ -7,7 +7,7 @@
 /clickstream/ledger/clicks/<name>.json                                      what became of a batch
 /clickstream/ledger/clicks/published/<name>.json                            what curation counted of it
 /clickstream/redriven/clicks/p=03/<file>.json                               what of a quarantine file was sent again
-/clickstream/retired/clicks/                                                what is kept of batches whose raw is gone
+/clickstream/retired/clicks/                                                what is kept of batches whose files are gone
 """
 
 from __future__ import annotations
