@@ -52,12 +52,14 @@ class Kafka(Section):
 class Hdfs(Section):
     """The file system. `url` is that of an existing one (`hdfs://nameservice1`); `conf_dir` its HADOOP_CONF_DIR.
 
+    `user`: as whom it knows us where it has no Kerberos; HADOOP_USER_NAME does as well, else it is the process's own.
     `replication`, `block_bytes` and the modes (octal) are those of the sink's files; `storage_policy` and
     `erasure_coding` are given to its folders by the NameNode's web server, which is at `http_url`.
     """
 
     url: str = ""
     conf_dir: OptionalPath = None
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     host: str = "127.0.0.1"
     port: Port = 8020
     http_port: Port = 9870

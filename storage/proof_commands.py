@@ -87,10 +87,11 @@ def rebuild(as_json: bool) -> None:
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Read and decode every record, not only names and headers.")
+@click.option("--fresh", is_flag=True, help="Read every header again, also of files that have not changed since.")
 @click.option("--topic", help="The topic; that of the settings by default.")
 @AS_JSON
 @click.pass_context
-def audit(context: click.Context, deep: bool, topic: str | None, as_json: bool) -> None:
+def audit(context: click.Context, deep: bool, fresh: bool, topic: str | None, as_json: bool) -> None:
     """Prove that each offset of all history is on HDFS exactly once. Exit code 1, with the first violation, if not."""
     from storage.audit import audit as audit_all
     from storage.layout import Layout
@@ -99,11 +100,13 @@ def audit(context: click.Context, deep: bool, topic: str | None, as_json: bool) 
     if topic:
         layout = Layout(settings.hdfs.root, topic)
     with _progress("files", as_json) as step:
-        found = audit_all(fs, layout, deep, step)
+        found = audit_all(fs, layout, deep, step, fresh)
     if as_json:
         click.echo(json.dumps(found.facts()))
     else:
         _show_audit(found)
+    if found.unremembered:
+        click.echo(f"the next audit reads these headers again: {found.unremembered}", err=True)
     if found.violations:
         context.exit(1)
 
@@ -225,6 +228,7 @@ def _show_audit(found: Audit) -> None:
     for partition, totals in sorted(found.partitions.items()):
         table.add_row(str(partition), *_numbers([totals.facts()[name] for name in columns]))
     _console().print(table)
+    click.echo(f"{found.headers_read:,} headers read, the others have not changed since they were")
     if found.deep:
         click.echo(f"{found.events:,} events read, {found.distinct_ids:,} distinct ids")
     if not found.violations:

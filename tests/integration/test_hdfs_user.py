@@ -1,0 +1,77 @@
+"""One setting says as whom HDFS knows every part of the platform: hdfs-native, WebHDFS, Java and Spark."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from infra.services.cluster import Cluster
+from infra.settings import Settings
+from storage.errors import StorageError
+from storage.hdfs import Hdfs
+from tests.integration.sandbox import own_corner
+
+WRITE = "from infra.settings import Settings as S; from storage.hdfs import Hdfs; s = S.from_env(); "
+WRITE += "Hdfs(s).write_atomically(s.hdfs.root + '/{}/file', b'x')"
+SPARK = "import sys; from pyspark.sql import SparkSession; "
+SPARK += "SparkSession.builder.getOrCreate().range(1).write.parquet(sys.argv[1])"
+
+
+def changed(settings: Settings, **hdfs: Any) -> Settings:
+    return settings.model_copy(update={"hdfs": settings.hdfs.model_copy(update=hdfs)})
+
+
+@pytest.fixture
+def corner(cluster_settings: Settings, tmp_path: Path) -> Settings:
+    """A folder of the superuser's in which everybody may write; the servers as others' would be, with a home of our
+    own.
+    """
+    own = own_corner(cluster_settings)
+    Hdfs(changed(own, folder_mode="777")).mkdirs(own.hdfs.root)
+    there = {"url": own.hdfs.address, "http_url": own.hdfs.http_address}
+    return changed(own, **there).model_copy(update={"home": tmp_path / "home"})
+
+
+def owner(settings: Settings, name: str) -> str:
+    url = f"{settings.hdfs.http_address}/webhdfs/v1{settings.hdfs.root}/{name}"
+    return str(requests.get(url, params={"op": "GETFILESTATUS"}, timeout=10).json()["FileStatus"]["owner"])
+
+
+def write(settings: Settings, folder: str, **environment: str) -> str:
+    """Lets a process of ours write; the owner of what it wrote."""
+    command = [sys.executable, "-c", WRITE.format(folder)]
+    subprocess.run(command, env={**os.environ, **settings.to_env(), **environment}, check=True, timeout=60)
+    return owner(settings, f"{folder}/file")
+
+
+def test_the_setting_beats_the_environment_and_that_the_processs_own(corner: Settings) -> None:
+    own = owner(corner, "")
+    assert write(corner, "none") == own
+    assert write(corner, "environment", HADOOP_USER_NAME="somebody") == "somebody"
+    assert write(changed(corner, user="anybody"), "setting", HADOOP_USER_NAME="somebody") == "anybody"
+    mine = changed(corner, user="anybody", storage_policy="HOT")
+    Hdfs(mine).set_policies(f"{corner.hdfs.root}/setting")
+    with pytest.raises(StorageError, match="user=anybody"):
+        Hdfs(mine).set_policies(f"{corner.hdfs.root}/none")
+
+
+def test_a_job_submitted_by_hand_and_the_servers_have_it_too(corner: Settings, tmp_path: Path) -> None:
+    mine = changed(corner, user="anybody")
+    script = tmp_path / "job.py"
+    script.write_text(SPARK)
+    cluster = Cluster(mine, only=["namenode"])  # which is there: so this writes the configuration files alone
+    cluster.up()
+    try:
+        environment = cluster.environment()
+        assert environment.pop("HADOOP_USER_NAME") == "anybody"
+        submit = [Path(sys.executable).with_name("spark-submit"), script, f"{mine.hdfs.root}/rows"]
+        subprocess.run(submit, env=environment, check=True, timeout=120, capture_output=True)
+    finally:
+        cluster.down()
+    assert {owner(corner, "rows"), owner(corner, "rows/_SUCCESS")} == {"anybody"}
