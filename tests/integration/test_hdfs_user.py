@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import requests
 
+from infra import jars
+from infra.services import jvm
 from infra.services.cluster import Cluster
 from infra.settings import Settings
 from storage.errors import StorageError
@@ -19,8 +22,6 @@ from tests.integration.sandbox import own_corner
 
 WRITE = "from infra.settings import Settings as S; from storage.hdfs import Hdfs; s = S.from_env(); "
 WRITE += "Hdfs(s).write_atomically(s.hdfs.root + '/{}/file', b'x')"
-SPARK = "import sys; from pyspark.sql import SparkSession; "
-SPARK += "SparkSession.builder.getOrCreate().range(1).write.parquet(sys.argv[1])"
 
 
 def changed(settings: Settings, **hdfs: Any) -> Settings:
@@ -61,17 +62,26 @@ def test_the_setting_beats_the_environment_and_that_the_processs_own(corner: Set
         Hdfs(mine).set_policies(f"{corner.hdfs.root}/none")
 
 
-def test_a_job_submitted_by_hand_and_the_servers_have_it_too(corner: Settings, tmp_path: Path) -> None:
+def test_the_servers_and_a_job_submitted_by_hand_have_it_too(corner: Settings) -> None:
     mine = changed(corner, user="anybody")
-    script = tmp_path / "job.py"
-    script.write_text(SPARK)
     cluster = Cluster(mine, only=["namenode"])  # which is there: so this writes the configuration files alone
     cluster.up()
     try:
         environment = cluster.environment()
-        assert environment.pop("HADOOP_USER_NAME") == "anybody"
-        submit = [Path(sys.executable).with_name("spark-submit"), script, f"{mine.hdfs.root}/rows"]
-        subprocess.run(submit, env=environment, check=True, timeout=120, capture_output=True)
     finally:
         cluster.down()
-    assert {owner(corner, "rows"), owner(corner, "rows/_SUCCESS")} == {"anybody"}
+    defaults = (mine.home / "conf" / "spark" / "spark-defaults.conf").read_text()
+    assert re.search(r"^spark.yarn.appMasterEnv.HADOOP_USER_NAME +anybody$", defaults, re.MULTILINE)
+    [of_driver] = re.findall(r"^spark.driver.extraJavaOptions +(.+)$", defaults, re.MULTILINE)
+
+    def touch(name: str, environment: dict[str, str], *options: str) -> str:
+        """Lets a JVM make a file, as servers and drivers would; its owner."""
+        class_path = f"{mine.home}/conf/hadoop:{jars.class_path(jars.jars('hadoop'))}"
+        tool = ["org.apache.hadoop.fs.FsShell", "-touchz", f"{mine.hdfs.root}/{name}"]
+        command = jvm.command(mine, class_path, *tool, heap="128m", options=options)
+        subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True)
+        return owner(corner, name)
+
+    assert touch("server", environment) == "anybody"
+    assert environment.pop("HADOOP_USER_NAME") == "anybody"
+    assert touch("driver", environment, *of_driver.split()) == "anybody"
