@@ -69,7 +69,7 @@ class Hdfs:
         conf_dir = self.settings.conf_dir
         config = {} if conf_dir else dict(_OWN_CLUSTER)
         if self.settings.user:
-            os.environ["HADOOP_USER_NAME"] = self.settings.user
+            os.putenv("HADOOP_USER_NAME", self.settings.user)
         with self._errors(self.address):
             return Client(self.address, config, str(conf_dir) if conf_dir else None)
 
