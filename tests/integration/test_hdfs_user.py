@@ -52,14 +52,15 @@ def write(settings: Settings, folder: str, **environment: str) -> str:
 
 
 def test_the_setting_beats_the_environment_and_that_the_processs_own(corner: Settings) -> None:
-    own = owner(corner, "")
+    own, closed = owner(corner, ""), f"{corner.hdfs.root}/closed"
+    Hdfs(corner).mkdirs(closed)
     assert write(corner, "none") == own
     assert write(corner, "environment", HADOOP_USER_NAME="somebody") == "somebody"
     assert write(changed(corner, user="anybody"), "setting", HADOOP_USER_NAME="somebody") == "anybody"
     mine = changed(corner, user="anybody", storage_policy="HOT")
     Hdfs(mine).set_policies(f"{corner.hdfs.root}/setting")
     with pytest.raises(StorageError, match="user=anybody"):
-        Hdfs(mine).set_policies(f"{corner.hdfs.root}/none")
+        Hdfs(mine).set_policies(closed)
 
 
 def test_the_servers_and_a_job_submitted_by_hand_have_it_too(corner: Settings) -> None:
