@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from ingest import codec
@@ -23,6 +25,11 @@ GARBAGE = codec.MARKER + codec.FINGERPRINT + b"\xff\xff\xff"
 @pytest.fixture
 def fs() -> FakeHdfs:
     """Two partitions of three files each, with quarantine and gaps; a cut in a file, one at the end; both landed."""
+    return two_batches().copy()
+
+
+@cache
+def two_batches() -> FakeHdfs:
     fs = FakeHdfs()
     for partition in (0, 1):
         lander = Lander(fs, LAYOUT, partition)

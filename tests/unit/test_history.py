@@ -6,6 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 
@@ -32,6 +33,11 @@ SISTER = f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 9)}"
 @pytest.fixture
 def fs() -> FakeHdfs:
     """Four batches of two partitions in files over the cuts; the first two are curated, the last has not landed."""
+    return four_batches().copy()
+
+
+@cache
+def four_batches() -> FakeHdfs:
     fs = FakeHdfs()
     for partition in (0, 1):
         lander = Lander(fs, LAYOUT, partition)
