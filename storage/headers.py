@@ -18,7 +18,7 @@ import msgspec
 
 from storage.containers import FileInfo
 from storage.hdfs import Entry, Hdfs
-from storage.layout import Layout
+from storage.layout import Layout, bucket
 from storage.ledger import file_info
 
 Read = Callable[[str], FileInfo]  # a file's path -> its header; raises StorageError or FileNotFoundError
@@ -37,6 +37,14 @@ class Remembered:
     def of(self, entry: Entry | None) -> bool:
         """Whether the file is still the one that said so."""
         return entry is not None and (self.size, self.modified) == (entry.size, entry.modified)
+
+
+def forget(fs: Hdfs, layout: Layout, partition: int, begin: int) -> None:
+    """Forgets the headers in buckets that end before `begin`, whose files are gone."""
+    folder = f"{layout.remembered}/p={partition:02d}"
+    for name in fs.names(folder):
+        if name < bucket(begin):
+            fs.delete(f"{folder}/{name}")
 
 
 def anew(fs: Hdfs) -> Reader:

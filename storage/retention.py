@@ -20,6 +20,7 @@ from storage import batches, ledger
 from storage.batches import Begins, Tree
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
+from storage.headers import forget
 from storage.history import partitions
 from storage.layout import Layout, bucket, parse, visible
 from storage.ledger import BatchLedger, file_info
@@ -64,6 +65,8 @@ def expire(fs: Hdfs, layout: Layout, days: float, now: datetime, dry_run: bool =
     done.files = len(paths)
     if not dry_run:
         _delete(fs, paths)
+        for p in roots:
+            forget(fs, layout, p, begins.offsets.get(p, 0))
     return done
 
 

@@ -9,7 +9,8 @@ from storage import batches, ledger
 from storage.audit import audit
 from storage.containers import Container, FileInfo, event_envelope
 from storage.errors import StorageError
-from storage.layout import Layout
+from storage.headers import forget
+from storage.layout import BUCKET, Layout
 from tests.fakes import FakeHdfs
 from tests.landing import UNREADABLE, Lander
 
@@ -79,6 +80,13 @@ def test_only_fresh_finds_that_a_file_can_be_read_no_more_and_then_all_do(fs: Fa
 def test_a_file_that_is_gone_is_missing_whatever_is_remembered(fs: FakeHdfs) -> None:
     fs._remove(MIDDLE)
     assert "offsets 10..19 of p=0 are in no visible file" in audit(fs, LAYOUT).findings[0].text
+
+
+def test_of_buckets_whose_raw_is_gone_nothing_is_remembered(fs: FakeHdfs) -> None:
+    forget(fs, LAYOUT, 0, BUCKET - 1)
+    assert MEMORY in fs.files
+    forget(fs, LAYOUT, 0, BUCKET)
+    assert MEMORY not in fs.files
 
 
 @pytest.mark.parametrize("garbled", [b"", b"[{", b'[{"name": "x"}]', b"\xff"])
