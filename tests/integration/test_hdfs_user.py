@@ -52,9 +52,8 @@ def write(settings: Settings, folder: str, **environment: str) -> str:
 
 
 def test_the_setting_beats_the_environment_and_that_the_processs_own(corner: Settings) -> None:
-    own, closed = owner(corner, ""), f"{corner.hdfs.root}/closed"
+    closed = f"{corner.hdfs.root}/closed"
     Hdfs(corner).mkdirs(closed)
-    assert write(corner, "none") == own
     assert write(corner, "environment", HADOOP_USER_NAME="somebody") == "somebody"
     assert write(changed(corner, user="anybody"), "setting", HADOOP_USER_NAME="somebody") == "anybody"
     mine = changed(corner, user="anybody", storage_policy="HOT")
