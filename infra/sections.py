@@ -52,12 +52,14 @@ class Kafka(Section):
 class Hdfs(Section):
     """The file system. `url` is that of an existing one (`hdfs://nameservice1`); `conf_dir` its HADOOP_CONF_DIR.
 
+    `user`: as whom it knows us where it has no Kerberos; HADOOP_USER_NAME does as well, else it is the process's own.
     `replication`, `block_bytes` and the modes (octal) are those of the sink's files; `storage_policy` and
     `erasure_coding` are given to its folders by the NameNode's web server, which is at `http_url`.
     """
 
     url: str = ""
     conf_dir: OptionalPath = None
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     host: str = "127.0.0.1"
     port: Port = 8020
     http_port: Port = 9870
@@ -218,6 +220,7 @@ class Sink(Section):
     schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
     publish_timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
     raw_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
+    quarantine_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
 
     def process(self, number: int) -> Self:
         """The settings of one of several, from 1: its own port, and its own name if they have any."""

@@ -97,6 +97,9 @@ class Settings(BaseSettings):
             raise ConfigurationError(problems)
         if settings.java_home is None and os.environ.get("JAVA_HOME"):
             settings = settings.model_copy(update={"java_home": Path(os.environ["JAVA_HOME"])})
+        if not settings.hdfs.user and os.environ.get("HADOOP_USER_NAME"):
+            user = {"user": os.environ["HADOOP_USER_NAME"]}
+            settings = settings.model_copy(update={"hdfs": settings.hdfs.model_copy(update=user)})
         settings._file = file.absolute() if f"{PREFIX}CONFIG" in os.environ else None
         settings._left_to_file = frozenset(
             name for name in _reloaded(file) if not any(given.startswith(name) for given in environment)

@@ -9,8 +9,6 @@ ingest that imports confluent_kafka.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import threading
 import time
@@ -25,14 +23,12 @@ from confluent_kafka import KafkaError, KafkaException
 
 from infra.settings import Settings
 from ingest import codec
+from ingest.delivery import Failure, Reports
 from ingest.errors import PublishError
 from ingest.spool import Record, Spool
 
 DRAIN_RECORDS = 500
 _LOOK_SECONDS = 0.2
-_REFUSED = frozenset(
-    (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD)
-)  # errors that no retry can cure
 _log = structlog.get_logger()
 
 Way = Literal["kafka", "spool"]  # how records became durable; "spool" if any of them did there
@@ -97,7 +93,7 @@ class KafkaPublisher:
         self._report_timeout = collector.ack_timeout_seconds
         self._producer = make_producer(self._config)
         self._up, self._fatal = True, False
-        self._waiting: set[_Reports] = set()
+        self._waiting: set[Reports] = set()
         self._no_room: PublishError | None = None  # why the spool can't promise anything, as of the last look
         self._look()
         self._closing = threading.Event()
@@ -178,17 +174,17 @@ class KafkaPublisher:
         else:
             self._no_room = None
 
-    def _deliver(self, records: Sequence[Record], patient: bool = False) -> list[_Failure]:
+    def _deliver(self, records: Sequence[Record], patient: bool = False) -> list[Failure]:
         """Sends to Kafka and waits, unless `patient` no longer than Kafka is up; the schema first, once per process."""
         if not self._schema_acked:
             failures = self._send([self._schema], patient)
             if failures:
-                return [_Failure(record, failures[0].reason, refused=False) for record in records]
+                return [Failure(record, failures[0].reason, refused=False) for record in records]
             self._schema_acked = True
         return self._send(records, patient)
 
-    def _send(self, records: Sequence[Record], patient: bool) -> list[_Failure]:
-        produce, reports = self._producer.produce, _Reports(len(records))
+    def _send(self, records: Sequence[Record], patient: bool) -> list[Failure]:
+        produce, reports = self._producer.produce, Reports(len(records))
         on_delivery = reports.on_delivery
         deadline = time.monotonic() + self._report_timeout
         for record in records:
@@ -199,9 +195,9 @@ class KafkaPublisher:
                     if time.monotonic() < deadline and (self._up or patient) and not self._closing.is_set():
                         time.sleep(0.005)
                         continue
-                    reports.add(_Failure(record, "the producer's queue is full", refused=False))
+                    reports.add(Failure(record, "the producer's queue is full", refused=False))
                 except KafkaException as error:
-                    reports.add(_failure(record, error.args[0]))
+                    reports.add(Failure.of(record, error.args[0]))
                 break
         if not patient:
             self._waiting.add(reports)
@@ -210,7 +206,7 @@ class KafkaPublisher:
         complete = reports.wait(max(0.0, deadline - time.monotonic()))
         self._waiting.discard(reports)
         if not complete:
-            return [_Failure(record, "no delivery report came", refused=False) for record in records]
+            return [Failure(record, "no delivery report came", refused=False) for record in records]
         return reports.failures
 
     def _to_spool(self, records: Sequence[Record], promised: bool = False) -> None:
@@ -295,56 +291,6 @@ class KafkaPublisher:
         if not self._up:
             self._up = True
             _log.info("kafka_up", spooled=len(self._spool))
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    record: Record
-    reason: str
-    refused: bool  # for good
-
-
-def _failure(record: Record, error: KafkaError) -> _Failure:
-    return _Failure(record, error.str(), error.code() in _REFUSED)
-
-
-class _Reports:
-    """The delivery reports of one call, counted until complete or given up."""
-
-    def __init__(self, expected: int) -> None:
-        self.failures: list[_Failure] = []
-        # A bare lock, held until the end: a quarter of an Event's price. Two threads may report at once, when a
-        # producer is replaced; each takes another ticket, and one of them the last.
-        self._end = threading.Lock()
-        self._end.acquire()
-        self._tickets = itertools.count(1)
-        self._expected = expected
-        self._complete = False
-
-    def on_delivery(self, error: KafkaError | None, message: Any) -> None:
-        """librdkafka's callback, the hottest of all: once for each record."""
-        if error is not None:
-            self.failures.append(_failure(Record(message.topic(), message.key(), message.value()), error))
-        if next(self._tickets) == self._expected:
-            self._complete = True
-            self.give_up()
-
-    def add(self, failure: _Failure) -> None:
-        """A record that librdkafka never took."""
-        self.failures.append(failure)
-        if next(self._tickets) == self._expected:
-            self._complete = True
-            self.give_up()
-
-    def give_up(self) -> None:
-        """Ends the wait."""
-        with contextlib.suppress(RuntimeError):  # it has ended already
-            self._end.release()
-
-    def wait(self, timeout: float) -> bool:
-        """Whether every report came, within `timeout` seconds and before anybody gave up."""
-        self._end.acquire(timeout=timeout)
-        return self._complete
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:

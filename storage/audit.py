@@ -1,10 +1,16 @@
 """Proof, for all history of a topic, that each offset is on HDFS exactly once: from names, headers and, deep, records.
 
+A plain audit reads a file's header once in its life: while the NameNode says that the file has the same name, length
+and time of change, it says what it said (storage/headers.py). So it proves that the files that once said what they hold
+are still there, unchanged, and together account for each offset; not that their blocks can still be read. Fresh reads
+every header from its file again, deep every record, and neither believes what is remembered.
+
 A violation is whatever contradicts that:
 
 - visible files of a partition overlap, leave a hole, do not begin where raw begins, or have a name, a folder and a
   header that differ; a header whose records, quarantined spans and gaps do not account for each offset of its range;
-- an offset that a header calls quarantined, but that no file under quarantine/ within the same range holds;
+- an offset that a header calls quarantined, but that no file under quarantine/ within the same range holds, unless it
+  lies before where quarantine begins since its retention;
 - a batch that the ledger calls complete and whose files say otherwise, a chain of cuts that breaks;
 - an offset that is visible as lost, or not at all, while a complete file of some epoch holds it: it should have been
   published;
@@ -32,6 +38,7 @@ from storage.audit_ids import DistinctIds
 from storage.batches import Begins, Cut
 from storage.errors import BatchError, StorageError
 from storage.hdfs import Hdfs
+from storage.headers import Memory, anew
 from storage.history import READERS, Landed, Sweep, partitions, walk
 from storage.layout import Layout
 from storage.ledger import BatchLedger
@@ -42,7 +49,10 @@ Progress = Callable[[int], None]
 
 @dataclass(slots=True)
 class Audit:
-    """What was proved, or what contradicts it. `events` and `distinct_ids` are None unless deep."""
+    """What was proved, or what contradicts it. `events` and `distinct_ids` are None unless deep.
+
+    `headers_read` of the files' headers were read just now, `unremembered` says why they could not be remembered.
+    """
 
     topic: str
     deep: bool
@@ -53,6 +63,8 @@ class Audit:
     kinds: Counter[str] = field(default_factory=Counter)
     events: int | None = None
     distinct_ids: int | None = None
+    headers_read: int = 0
+    unremembered: str | None = None
 
     def add(self, finding: Finding) -> None:
         """Counts it, and keeps the first ones."""
@@ -70,14 +82,17 @@ class Audit:
             "partitions": {str(p): totals.facts() for p, totals in sorted(self.partitions.items())},
             "events": self.events,
             "distinct_ids": self.distinct_ids,
+            "headers_read": self.headers_read,
             "violations": self.violations,
             "kinds": dict(self.kinds),
             "findings": [finding.facts() for finding in self.findings],
         }
 
 
-def audit(fs: Hdfs, layout: Layout, deep: bool = False, progress: Progress = lambda files: None) -> Audit:
-    """Reads all of a topic's history; memory does not grow with it, but for the id files of `deep`, which are on disk.
+def audit(
+    fs: Hdfs, layout: Layout, deep: bool = False, progress: Progress = lambda files: None, fresh: bool = False
+) -> Audit:
+    """Looks at all of a topic's history; memory does not grow with it, but for the id files of `deep`, on disk.
 
     `progress` is called with 1 for each file.
     """
@@ -86,23 +101,25 @@ def audit(fs: Hdfs, layout: Layout, deep: bool = False, progress: Progress = lam
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(READERS))
         ids = stack.enter_context(DistinctIds()) if deep else None
-        numbers = partitions(fs, layout.raw(0).rsplit("/", 1)[0])
+        memory = None if deep else Memory(fs, layout, stack.enter_context(ThreadPoolExecutor(READERS)), fresh)
+        reader = memory or anew(fs)
         walks = {}
-        for p in numbers:
+        for p in partitions(fs, layout.raw(0).rsplit("/", 1)[0]):
             auditor = Auditor(fs, layout, p, begins.offsets.get(p, 0), found.add, ids)
             found.partitions[p] = auditor.totals
-            walks[p] = _checked(auditor, fs, layout, pool, progress)
+            walks[p] = _checked(auditor, walk(fs, layout, p, pool, reader, auditor.begin, auditor.look), progress)
         _batches(fs, layout, begins, Sweep(walks), found)
+        found.headers_read = sum(totals.files for totals in found.partitions.values())
         if ids is not None:
             found.events, found.distinct_ids = ids.events, ids.distinct()
+        if memory is not None:
+            found.headers_read, found.unremembered = memory.read, memory.failed
     return found
 
 
-def _checked(
-    auditor: Auditor, fs: Hdfs, layout: Layout, pool: ThreadPoolExecutor, progress: Progress
-) -> Iterator[Landed]:
+def _checked(auditor: Auditor, files: Iterator[Landed], progress: Progress) -> Iterator[Landed]:
     """The partition's files, each looked at before it is counted; only those whose header can be believed."""
-    for landed in walk(fs, layout, auditor.partition, pool, auditor.begin, auditor.look):
+    for landed in files:
         progress(1)
         if auditor.check(landed):
             yield landed

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from storage import batches
 from storage.audit_ids import DistinctIds
 from storage.blocks import Row
 from storage.containers import FileInfo
@@ -62,6 +63,7 @@ class Auditor:
     totals: Totals = field(default_factory=Totals)
     _last: str = ""
     _sisters: tuple[str, list[Range]] = ("", [])
+    _quarantine_begin: int = 0
 
     def __post_init__(self) -> None:
         self.totals.first = self.totals.end = self.begin
@@ -129,24 +131,38 @@ class Auditor:
     # Quarantine
 
     def _quarantine(self, path: str, info: FileInfo) -> None:
-        """Each quarantined offset is in a file whose range lies within this one's.
+        """Each quarantined offset is in a file whose range lies within this one's, unless its retention is over.
 
         Compaction leaves the parts' files as they are; a file of a former owner may hold more than it should.
         """
         folder = f"{self.layout.quarantine(self.partition)}/{bucket(info.first)}"
         if self._sisters[0] != folder:
-            self._sisters = folder, [file for name in self.fs.names(folder) if (file := parse(name))]
-        inside = [r for r in self._sisters[1] if info.first <= r.first and r.last <= info.last]
-        paths = [f"{folder}/{file.name}" for file in inside]
+            self._list_sisters(folder)
         try:
-            held = heapq.merge(*(self._offsets(p, r) for p, r in zip(paths, inside, strict=True)))
-            missing = next(_not_held(info.quarantined, held), None)
+            missing, paths = self._not_in_quarantine(folder, info)
         except StorageError as error:
             self.add(Finding("quarantine", error.reason, (error.path, path)))
             return
         if missing is not None:
             text = f"offset {missing} of p={self.partition} should be in quarantine, but no file there holds it"
             self.add(Finding("quarantine", text, (path, *paths)))
+
+    def _list_sisters(self, folder: str) -> None:
+        """First what is there, then where it begins: retention says so before it deletes anything."""
+        self._sisters = folder, [file for name in self.fs.names(folder) if (file := parse(name))]
+        self._quarantine_begin = batches.begins(self.fs, self.layout, "quarantine").offsets.get(self.partition, 0)
+
+    def _not_in_quarantine(self, folder: str, info: FileInfo) -> tuple[int | None, list[str]]:
+        """The first offset that should be there and is not, None if there is none; and the files that may hold it."""
+        inside = [r for r in self._sisters[1] if info.first <= r.first and r.last <= info.last]
+        paths = [f"{folder}/{file.name}" for file in inside]
+        spans = [(max(first, self._quarantine_begin), last) for first, last in info.quarantined]
+        held = heapq.merge(*(self._offsets(p, r) for p, r in zip(paths, inside, strict=True)))
+        try:
+            return next(_not_held(spans, held), None), paths
+        except FileNotFoundError:  # its retention ended since it was listed
+            self._list_sisters(folder)
+            return self._not_in_quarantine(folder, info)
 
     def _offsets(self, path: str, file: Range) -> Iterator[int]:
         info, count, before = file_info(self.fs, path), 0, file.first - 1

@@ -17,6 +17,7 @@ class DistinctIds:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="clickstream-ids-")
         self._pending: list[bytearray] = [bytearray() for _ in range(_FILES)]
+        self._flushed: set[int] = set()
         self.events = 0
 
     def __enter__(self) -> DistinctIds:
@@ -40,8 +41,7 @@ class DistinctIds:
 
         total = 0
         for number, pending in enumerate(self._pending):
-            path = self._path(number)
-            data = (path.read_bytes() if path.exists() else b"") + bytes(pending)
+            data = (self._path(number).read_bytes() if number in self._flushed else b"") + bytes(pending)
             if not data:
                 continue
             ids = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(data) // 16, [None, pa.py_buffer(data)])
@@ -52,6 +52,7 @@ class DistinctIds:
         with self._path(number).open("ab") as file:
             file.write(self._pending[number])
         self._pending[number].clear()
+        self._flushed.add(number)
 
     def _path(self, number: int) -> Path:
         return Path(self._folder.name) / f"{number:03d}"

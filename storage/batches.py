@@ -3,6 +3,7 @@
     <cuts>/chain/<number>.json   the cuts in their order, each taken by one exclusive rename
     <cuts>/<name>.json           the same content by name: what people and Airflow ask for
     <retired>/begins.json        where raw begins, once retention has taken the batches before
+    <retired>/quarantine.json    the same of quarantine
 
 The chain is the truth: a cut begins where the one before it ends, so two processes that cut at once get two batches
 that share no offset. A crash between the two files is repaired by whoever comes next.
@@ -17,11 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from storage.errors import BatchError
 from storage.hdfs import Hdfs
 from storage.layout import BUCKET, Layout, Range, bucket, visible
 
+Tree = Literal["raw", "quarantine"]
+_BEGINS: dict[Tree, str] = {"raw": "begins.json", "quarantine": "quarantine.json"}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 _TOGETHER = 512  # questions asked side by side
 _LINK = re.compile(r"^(\d{19})\.json$")
@@ -67,7 +71,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Begins:
-    """Raw holds what comes after batch `number`: offsets from `offsets[p]` on, from 0 of partitions not named."""
+    """A tree holds what comes after batch `number`: offsets from `offsets[p]` on, from 0 of partitions not named."""
 
     number: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
@@ -83,7 +87,7 @@ class Begins:
             document = json.loads(data)
             return cls(document["number"], {int(p): int(offset) for p, offset in document["offsets"].items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BatchError(f"begins.json does not say where raw begins: {error!r}") from error
+            raise BatchError(f"does not say where a tree begins: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +169,20 @@ def all(fs: Hdfs, layout: Layout, after: int = 0) -> Iterator[Cut]:
             yield from pool.map(lambda number: _read(fs, layout, number), numbers[at : at + _TOGETHER])
 
 
-def begins(fs: Hdfs, layout: Layout) -> Begins:
-    """Where raw begins: at offset 0 of each partition, before retention took anything."""
-    with suppress(FileNotFoundError):
-        return Begins.from_json(fs.read(f"{layout.retired}/begins.json"))
-    return Begins()
+def begins(fs: Hdfs, layout: Layout, tree: Tree = "raw") -> Begins:
+    """Where the tree begins: at offset 0 of each partition, before retention took anything. Raises BatchError."""
+    path = begins_path(layout, tree)
+    try:
+        return Begins.from_json(fs.read(path))
+    except FileNotFoundError:
+        return Begins()
+    except BatchError as error:
+        raise BatchError(f"{path} {error}") from error
+
+
+def begins_path(layout: Layout, tree: Tree) -> str:
+    """Where it says where the tree begins."""
+    return f"{layout.retired}/{_BEGINS[tree]}"
 
 
 def files(fs: Hdfs, layout: Layout, cut: Cut) -> list[RawFile]:

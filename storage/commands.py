@@ -13,7 +13,8 @@ import click
 
 from infra.settings import Settings
 from storage.bench import commands as bench
-from storage.proof_commands import AS_JSON, BATCH, audit, compact, find_cut, ledger, platform, redrive
+from storage.proof_commands import AS_JSON, BATCH, audit, find_cut, ledger, platform
+from storage.upkeep_commands import compact, redrive
 
 if TYPE_CHECKING:
     from rich.progress import Task

@@ -30,7 +30,7 @@ from storage.history import partitions, refresh_files
 from storage.layout import Layout, Range, parse, visible
 from storage.ledger import file_info
 
-_THREADS = 2  # the work is HDFS's; each holds one part in memory
+_THREADS = 2  # the work is HDFS's; each holds one part in memory, and the footers of a group
 _QUESTIONS = 16  # threads that wait for HDFS's answers
 _TEMPORARY = ".compact.tmp"
 _UNFINISHED_SECONDS = 3600.0  # after which a temporary file is taken for one whose writer died
@@ -44,6 +44,7 @@ class Group:
     partition: int
     parts: tuple[Range, ...]
     sizes: tuple[int, ...]  # of the parts, in bytes
+    footers: tuple[bytes, ...] = ()  # of the parts, if they have any and it was read
 
     @property
     def paths(self) -> list[str]:
@@ -64,6 +65,17 @@ class Group:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a group of so many files: `written`, False if somebody else did, None if nobody tried or could."""
+
+    name: str
+    files: int
+    bytes: int
+    written: bool | None = None
+    failed: str = ""
+
+
 @dataclass(slots=True)
 class Compacted:
     """What a run did. `kept` are hidden files that their larger one does not agree with; `failed` file -> reason."""
@@ -77,6 +89,17 @@ class Compacted:
     ledgers: int = 0
     kept: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts what became of a group."""
+        self.groups += 1
+        self.files_before += outcome.files
+        self.bytes_before += outcome.bytes
+        if outcome.failed:
+            self.failed[outcome.name] = outcome.failed
+        elif outcome.written is not None:
+            self.written += outcome.written
+            self.lost_races += not outcome.written
 
     def facts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -95,19 +118,10 @@ def compact(
         folders = [f"{layout.raw(partition)}/{name}" for name in fs.names(layout.raw(partition))]
         span = begins.offsets.get(partition, 0), cut.ends[partition]
         planned = [group for folder in folders for group in plan(fs.list(folder), partition, folder, span, settings)]
-        groups = [group for wide in planned for group in _alike(fs, wide)]
-        done.groups += len(groups)
-        done.files_before += sum(len(group.parts) for group in groups)
-        done.bytes_before += sum(group.bytes for group in groups)
-        if not dry_run:
-            with ThreadPoolExecutor(_THREADS) as pool:
-                outcomes = pool.map(lambda group: _attempt(fs, layout, group, codec), groups)
-                for group, outcome in zip(groups, outcomes, strict=True):
-                    if isinstance(outcome, str):
-                        done.failed[group.name(layout)] = outcome
-                    else:
-                        done.written += outcome
-                        done.lost_races += not outcome
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for outcomes in pool.map(lambda wide: _join(fs, layout, wide, codec, dry_run), planned):
+                for outcome in outcomes:
+                    done.add(outcome)
     if not dry_run:
         tidy(fs, layout, settings.grace_seconds, now(), done)
     return done
@@ -145,6 +159,22 @@ def plan(
             size += sizes[file.name]
 
 
+def _join(fs: Hdfs, layout: Layout, wide: Group, codec: Codec, dry_run: bool) -> list[Outcome]:
+    """Writes what of the group can become one file each; why one can't be spares the others."""
+    outcomes = []
+    for group in _alike(fs, wide):
+        outcome = Outcome(group.name(layout), len(group.parts), group.bytes)
+        if not dry_run:
+            try:
+                outcome = replace(outcome, written=write(fs, layout, group, codec))
+            except FileNotFoundError as error:
+                outcome = replace(outcome, failed=f"gone meanwhile: {error}")
+            except (ContainerError, StorageError) as error:
+                outcome = replace(outcome, failed=str(error))
+        outcomes.append(outcome)
+    return outcomes
+
+
 def _alike(fs: Hdfs, group: Group) -> Iterator[Group]:
     """The group in runs of equal columns, where its format knows no way from an older schema to a newer one.
 
@@ -153,28 +183,19 @@ def _alike(fs: Hdfs, group: Group) -> Iterator[Group]:
     if group.suffix != "parquet":
         yield group
         return
-    from storage.parquet_merge import columns  # pyarrow takes a while to import
+    from storage.parquet_merge import columns, footer  # pyarrow takes a while to import
 
     try:
-        found = [str(columns(fs, path)) for path in group.paths]
-    except (FileNotFoundError, StorageError):
+        footers = [footer(fs, path) for path in group.paths]
+        found = [str(columns(one)) for one in footers]
+    except (FileNotFoundError, ContainerError, StorageError):
         yield group
         return
-    parts = zip(found, group.parts, group.sizes, strict=True)
+    parts = zip(found, group.parts, group.sizes, footers, strict=True)
     for _, run in groupby(parts, itemgetter(0)):
-        _, ranges, sizes = zip(*run, strict=True)
+        _, ranges, sizes, ends = zip(*run, strict=True)
         if len(ranges) > 1:
-            yield replace(group, parts=ranges, sizes=sizes)
-
-
-def _attempt(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool | str:
-    """Writes one group, False when somebody else did; why it can't be, which spares the others."""
-    try:
-        return write(fs, layout, group, codec)
-    except FileNotFoundError as error:
-        return f"gone meanwhile: {error}"
-    except (ContainerError, StorageError) as error:
-        return str(error)
+            yield replace(group, parts=ranges, sizes=sizes, footers=ends)
 
 
 def write(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool:
@@ -200,7 +221,7 @@ def _merge(fs: Hdfs, group: Group, target: str, codec: Codec) -> FileInfo:
     if group.suffix == "parquet":
         from storage import parquet_merge
 
-        return parquet_merge.merge(fs, group.paths, target)
+        return parquet_merge.merge(fs, group.paths, target, group.footers)
     return merge.merge(fs, group.paths, target, codec)
 
 

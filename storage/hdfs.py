@@ -7,8 +7,9 @@ answers.
 
 from __future__ import annotations
 
-import getpass
 import io
+import os
+import pwd
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,7 +53,10 @@ class Entry:
 
 
 class Hdfs:
-    """A client of settings.hdfs, connected at first use; safe to share between threads."""
+    """A client of settings.hdfs, connected at first use; safe to share between threads.
+
+    hdfs_native takes its user from the process's environment alone, so a process has one, that of its settings.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings.hdfs
@@ -64,6 +68,8 @@ class Hdfs:
 
         conf_dir = self.settings.conf_dir
         config = {} if conf_dir else dict(_OWN_CLUSTER)
+        if self.settings.user:
+            os.putenv("HADOOP_USER_NAME", self.settings.user)
         with self._errors(self.address):
             return Client(self.address, config, str(conf_dir) if conf_dir else None)
 
@@ -220,7 +226,8 @@ class Hdfs:
         address = self.settings.http_address
         if not address:
             raise StorageError(path, "CLICKSTREAM_HDFS__HTTP_URL is missing: its policies are set there")
-        query = {"op": operation, "user.name": getpass.getuser(), **parameters}
+        user = self.settings.user or pwd.getpwuid(os.geteuid()).pw_name  # as hdfs_native and Java's clients have it
+        query = {"op": operation, "user.name": user, **parameters}
         try:
             answer = requests.put(f"{address}/webhdfs/v1{path}", params=query, timeout=30)
         except requests.RequestException as error:

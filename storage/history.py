@@ -21,8 +21,9 @@ from storage.batches import Begins, Cut, RawFile
 from storage.containers import FileInfo
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
+from storage.headers import Read, Reader, anew
 from storage.layout import BUCKET, Layout, Range, bucket, visible
-from storage.ledger import BatchLedger, PartitionLedger, file_info
+from storage.ledger import BatchLedger, PartitionLedger
 
 READERS = 8  # threads; more of them are no faster
 _WRITERS = 64  # closing a small file takes HDFS some tenths of a second, in which nobody works
@@ -52,7 +53,13 @@ def nothing(folder: str, names: list[str]) -> None:
 
 
 def walk(
-    fs: Hdfs, layout: Layout, partition: int, pool: ThreadPoolExecutor, begin: int = 0, look: Look = nothing
+    fs: Hdfs,
+    layout: Layout,
+    partition: int,
+    pool: ThreadPoolExecutor,
+    reader: Reader,
+    begin: int = 0,
+    look: Look = nothing,
 ) -> Iterator[Landed]:
     """The visible files of a partition that reach over `begin`, by offset; `look` sees each listing."""
     reached = begin
@@ -61,20 +68,21 @@ def walk(
     for name in buckets:
         folder, again = f"{root}/{name}", False
         while True:
-            names = fs.names(folder)
+            entries = {entry.name: entry for entry in fs.list(folder)}
             if not again:
-                look(folder, names)
+                look(folder, [*entries])
             start, replaced, vanished = reached, again, False
-            for file, head in _heads(fs, pool, folder, names, reached):
-                path = f"{folder}/{file.name}"
-                info = _resolve(fs, path, head)
-                if info is None:
-                    vanished = True
-                    break
-                overlaps = begin < reached and file.first < reached and not replaced
-                part = file if overlaps else Range(max(file.first, reached), file.last, file.name)
-                yield Landed(RawFile(path, partition, file, part), info, overlaps)
-                reached, replaced = file.last + 1, False
+            with reader(folder, entries) as read:
+                for file, head in _heads(pool, read, folder, visible(entries), reached):
+                    path = f"{folder}/{file.name}"
+                    info = _resolve(fs, path, head)
+                    if info is None:
+                        vanished = True
+                        break
+                    overlaps = begin < reached and file.first < reached and not replaced
+                    part = file if overlaps else Range(max(file.first, reached), file.last, file.name)
+                    yield Landed(RawFile(path, partition, file, part), info, overlaps)
+                    reached, replaced = file.last + 1, False
             # A bucket is filled to its border before the next one begins: if not, something was published meanwhile.
             filled = name == buckets[-1] or reached % BUCKET == 0 or (again and reached == start)
             if filled and not vanished:
@@ -93,12 +101,12 @@ def _resolve(fs: Hdfs, path: str, head: Future[FileInfo]) -> FileInfo | StorageE
 
 
 def _heads(
-    fs: Hdfs, pool: ThreadPoolExecutor, folder: str, names: list[str], reached: int
+    pool: ThreadPoolExecutor, read: Read, folder: str, files: list[Range], reached: int
 ) -> Iterator[tuple[Range, Future[FileInfo]]]:
     waiting: deque[tuple[Range, Future[FileInfo]]] = deque()
-    for file in visible(names):
+    for file in files:
         if file.last >= reached:
-            waiting.append((file, pool.submit(file_info, fs, f"{folder}/{file.name}")))
+            waiting.append((file, pool.submit(read, f"{folder}/{file.name}")))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft()
     yield from waiting
@@ -160,7 +168,7 @@ def rebuild(fs: Hdfs, layout: Layout, progress: Callable[[], None] = lambda: Non
     begins = batches.begins(fs, layout)
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(_WRITERS) as writers:
         numbers = partitions(fs, layout.raw(0).rsplit("/", 1)[0])
-        walks = {p: walk(fs, layout, p, readers, begins.offsets.get(p, 0)) for p in numbers}
+        walks = {p: walk(fs, layout, p, readers, anew(fs), begins.offsets.get(p, 0)) for p in numbers}
         waiting: deque[Future[bool]] = deque()
         for counted in _counted(fs, layout, begins, Sweep(walks), done):
             waiting.append(writers.submit(_settle, fs, layout, counted))

@@ -7,7 +7,8 @@
 /clickstream/ledger/clicks/<name>.json                                      what became of a batch
 /clickstream/ledger/clicks/published/<name>.json                            what curation counted of it
 /clickstream/redriven/clicks/p=03/<file>.json                               what of a quarantine file was sent again
-/clickstream/retired/clicks/                                                what is kept of batches whose raw is gone
+/clickstream/remembered/clicks/p=03/<bucket>.json                           what its files' headers say
+/clickstream/retired/clicks/                                                what is kept of batches whose files are gone
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class Layout:
 
     def redriven(self, partition: int) -> str:
         return f"{self.root}/redriven/{self.topic}/p={partition:02d}"
+
+    @property
+    def remembered(self) -> str:
+        return f"{self.root}/remembered/{self.topic}"
 
     @property
     def retired(self) -> str:

@@ -9,11 +9,11 @@ curated.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from storage import batches
 from storage.batches import Cut, RawFile
@@ -23,6 +23,7 @@ from storage.errors import BatchError, ContainerError, StorageError
 from storage.hdfs import Hdfs
 from storage.layout import Layout, Range
 
+T = TypeVar("T")
 Counts = Mapping[int, tuple[int, int, int]]  # partition -> (curated, duplicates, invalid)
 _HEAD = 1 << 16  # bytes; a header is some 6,000, a footer some 10,000 for each row group
 _THREADS = 16
@@ -231,12 +232,21 @@ def with_published(ledger: BatchLedger, counts: Counts) -> BatchLedger:
 
 def file_info(fs: Hdfs, path: str) -> FileInfo:
     """What a file says of itself: a container's header, or Parquet's footer. Raises StorageError if that is nothing."""
-    read, info = (fs.read_tail, _read_footer) if path.endswith(".parquet") else (fs.read_head, read_metadata)
+    if path.endswith(".parquet"):
+        return enough(fs.read_tail, path, _read_footer)
+    return enough(fs.read_head, path, read_metadata)
+
+
+def enough(read: Callable[[str, int], bytes], path: str, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of a file's head or tail, of which it is given more while it calls it truncated.
+
+    Raises StorageError for its ContainerError.
+    """
     size = _HEAD
     while True:
         part = read(path, size)
         try:
-            return info(part)
+            return parse(part)
         except ContainerError as error:
             if not error.truncated or len(part) < size:
                 raise StorageError(path, str(error)) from error

@@ -167,15 +167,25 @@ class Chunks:
 
 def read_info(tail: bytes) -> FileInfo:
     """What a file's last bytes say. Raises ContainerError, `truncated` when they are too few."""
+    return said_by(read_footer(footer_of(tail)))
+
+
+def footer_of(tail: bytes) -> bytes:
+    """Of a file's last bytes those from where its footer begins. Raises ContainerError, `truncated` when too few."""
     if tail[-4:] != _MAGIC:
         raise ContainerError("not a Parquet file")
-    if len(tail) < int.from_bytes(tail[-_TAIL:-4], "little") + _TAIL:
+    size = int.from_bytes(tail[-_TAIL:-4], "little") + _TAIL
+    if len(tail) < size:
         raise ContainerError("the footer is longer than what was read of it", truncated=True)
+    return tail[-size:]
+
+
+def read_footer(footer: bytes) -> pq.FileMetaData:
+    """A footer, parsed. Raises ContainerError."""
     try:
-        footer = pq.read_metadata(pa.BufferReader(tail))
+        return pq.read_metadata(pa.BufferReader(footer))
     except (pa.ArrowException, OSError) as error:
         raise ContainerError(f"the footer can't be read: {error}") from error
-    return said_by(footer)
 
 
 def said_by(footer: pq.FileMetaData) -> FileInfo:

@@ -1,4 +1,4 @@
-"""ledger, audit, compact, redrive: what became of each offset, the proof of it, fewer files, and a second chance."""
+"""ledger, audit: what became of each offset, and the proof of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,10 +87,11 @@ def rebuild(as_json: bool) -> None:
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Read and decode every record, not only names and headers.")
+@click.option("--fresh", is_flag=True, help="Read every header again, also of files that have not changed since.")
 @click.option("--topic", help="The topic; that of the settings by default.")
 @AS_JSON
 @click.pass_context
-def audit(context: click.Context, deep: bool, topic: str | None, as_json: bool) -> None:
+def audit(context: click.Context, deep: bool, fresh: bool, topic: str | None, as_json: bool) -> None:
     """Prove that each offset of all history is on HDFS exactly once. Exit code 1, with the first violation, if not."""
     from storage.audit import audit as audit_all
     from storage.layout import Layout
@@ -100,48 +100,14 @@ def audit(context: click.Context, deep: bool, topic: str | None, as_json: bool) 
     if topic:
         layout = Layout(settings.hdfs.root, topic)
     with _progress("files", as_json) as step:
-        found = audit_all(fs, layout, deep, step)
+        found = audit_all(fs, layout, deep, step, fresh)
     if as_json:
         click.echo(json.dumps(found.facts()))
     else:
         _show_audit(found)
+    if found.unremembered:
+        click.echo(f"the next audit reads these headers again: {found.unremembered}", err=True)
     if found.violations:
-        context.exit(1)
-
-
-@click.command()
-@click.option("--dry-run", is_flag=True, help="Only say what there is to do.")
-@AS_JSON
-@click.pass_context
-def compact(context: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Make small landed files of closed batches into larger ones; delete raw files that are past their retention.
-
-    Exit code 1 if a file could not be read, or if retention met a batch whose ledger does not balance.
-    """
-    from storage import compact as compaction
-    from storage.retention import expire
-
-    settings, fs, layout = platform()
-    expired = expire(fs, layout, settings.sink.raw_retention_days, datetime.now(UTC), dry_run)
-    done = compaction.compact(fs, layout, settings.compaction, settings.sink.codec, time.time, dry_run)
-    if as_json:
-        click.echo(json.dumps(done.facts() | {"dry_run": dry_run, "expired": expired.facts()}))
-    else:
-        will = "would become" if dry_run else "became"
-        outcome = done.groups if dry_run else done.written
-        click.echo(f"{done.files_before:,} files of {done.bytes_before:,} bytes {will} {outcome:,}")
-        if not dry_run:
-            click.echo(f"{done.deleted:,} old files deleted, {done.ledgers:,} ledgers brought up to date")
-        if expired.batches or expired.files:
-            will = "would go" if dry_run else "went"
-            click.echo(f"{expired.files:,} raw files {will}, of {len(expired.batches):,} batches past their retention")
-    for path, reason in done.failed.items():
-        click.echo(f"not compacted: {path}: {reason}", err=True)
-    for path in done.kept:
-        click.echo(f"kept, since its larger file says something else: {path}", err=True)
-    if expired.refused:
-        click.echo(f"retention stops before batch {expired.refused}: its ledger does not balance", err=True)
-    if done.failed or done.kept or expired.refused:
         context.exit(1)
 
 
@@ -262,6 +228,7 @@ def _show_audit(found: Audit) -> None:
     for partition, totals in sorted(found.partitions.items()):
         table.add_row(str(partition), *_numbers([totals.facts()[name] for name in columns]))
     _console().print(table)
+    click.echo(f"{found.headers_read:,} headers read, the others have not changed since they were")
     if found.deep:
         click.echo(f"{found.events:,} events read, {found.distinct_ids:,} distinct ids")
     if not found.violations:
@@ -273,32 +240,3 @@ def _show_audit(found: Audit) -> None:
         click.echo(f"  {file}")
     if found.violations > 1:
         click.echo(f"and {found.violations - 1:,} more: {', '.join(f'{n} {k}' for k, n in found.kinds.items())}")
-
-
-@click.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
-@AS_JSON
-def redrive(dry_run: bool, as_json: bool) -> dict[str, Any]:
-    """Append what is quarantined to the topic again, as far as it can be read by now; once each."""
-    from storage import redrive as second_chance
-    from storage.schemas import Registry
-    from storage.source import SchemaTopic, append
-
-    settings, fs, layout = platform()
-    registry = Registry()
-    topic = SchemaTopic(settings, registry)
-    try:
-        topic.refresh()
-        done = second_chance.redrive(
-            fs, layout, registry, lambda values: append(settings, layout.topic, values), dry_run
-        )
-    finally:
-        topic.close()
-    facts = done.facts()
-    click.echo(
-        json.dumps(facts)
-        if as_json
-        else f"{done.quarantined:,} quarantined, {done.redriven:,} sent again{' (not really)' if dry_run else ''}, "
-        f"{done.before:,} before; unreadable still: {dict(done.unreadable) or 'none'}"
-    )
-    return facts

@@ -45,23 +45,31 @@ def redrive(fs: Hdfs, layout: Layout, registry: Registry, send: Send, dry_run: b
         marker = f"{layout.redriven(partition)}/{path.rsplit('/', 1)[-1]}.json"
         known = _known(fs, marker)
         chosen: list[tuple[int, bytes | None, bytes]] = []
-        for _, offset, _, (key, value) in records(fs, path):
-            done.quarantined += 1
-            if offset in known:
-                done.before += 1
-                continue
-            try:
-                codec.decode(value or b"", registry.known)
-            except CodecError as error:
-                done.unreadable[str(error).split(":")[0]] += 1
-            else:
-                chosen.append((offset, key, value or b""))
+        with suppress(FileNotFoundError):  # its retention ended since it was listed
+            chosen += _readable(fs, path, registry, known, done)
         if chosen and not dry_run:
             send([(key, value) for _, key, value in chosen])
             offsets = sorted(known | {offset for offset, _, _ in chosen})
             fs.write_atomically(marker, json.dumps({"offsets": offsets}).encode(), overwrite=True)
         done.redriven += len(chosen)
     return done
+
+
+def _readable(
+    fs: Hdfs, path: str, registry: Registry, known: set[int], done: Redriven
+) -> Iterator[tuple[int, bytes | None, bytes]]:
+    """(offset, key, value) of what can be read by now and was not sent before."""
+    for _, offset, _, (key, value) in records(fs, path):
+        done.quarantined += 1
+        if offset in known:
+            done.before += 1
+            continue
+        try:
+            codec.decode(value or b"", registry.known)
+        except CodecError as error:
+            done.unreadable[str(error).split(":")[0]] += 1
+        else:
+            yield offset, key, value or b""
 
 
 def _files(fs: Hdfs, layout: Layout) -> Iterator[tuple[int, str]]:

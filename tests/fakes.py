@@ -146,6 +146,13 @@ class FakeHdfs(Hdfs):
         self.before: Callable[[str, str], None] = lambda verb, path: None
         self._lock = threading.RLock()
 
+    def copy(self) -> FakeHdfs:
+        """Another one with the same files."""
+        other = FakeHdfs()
+        other.files, other.folders, other.now = dict(self.files), set(self.folders), self.now
+        other.children = {folder: set(names) for folder, names in self.children.items()}
+        return other
+
     def list(self, path: str) -> list[Entry]:
         with self._lock:
             if path not in self.children and path not in self.folders:

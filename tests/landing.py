@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 from ingest import codec
@@ -26,6 +27,15 @@ def newer_event(message: str) -> bytes:
     return codec.MARKER + codec.schema_fingerprint(NEWER) + codec.split(event(message))[1] + b"\x02\x06new"
 
 
+@cache
+def known() -> Registry:
+    """Both schemas."""
+    registry = Registry()
+    for schema in (codec.SCHEMA, NEWER):
+        registry.add(schema)
+    return registry
+
+
 class Lander:
     """Lands one partition's values from where its files end; a new one does not know what another had open."""
 
@@ -38,9 +48,6 @@ class Lander:
         plain: bool = False,
         format_: Format = "avro",
     ) -> None:
-        registry = Registry()
-        for schema in (codec.SCHEMA, NEWER):
-            registry.add(schema)
         self.fs, self.layout, self.partition = fs, layout, partition
         self.writer = PartitionWriter(
             layout,
@@ -49,7 +56,7 @@ class Lander:
             format_=format_,
             codec_=codec_,
             limits=Limits(max_bytes=1 << 30, max_records=1 << 30, max_age_seconds=1e9),
-            registry=None if plain else registry,
+            registry=None if plain else known(),
         )
 
     def events(self, count: int) -> Lander:

@@ -76,6 +76,7 @@ class Cluster:
             "AIRFLOW_CONN_CLICKSTREAM_SPARK": json.dumps({"conn_type": "spark", "host": settings.spark.master}),
             "SPARK_HOME": str(submit.spark_home()),
             "SPARK_CONF_DIR": str(settings.home / "conf" / "spark"),
+            **({"HADOOP_USER_NAME": settings.hdfs.user} if settings.hdfs.user else {}),
             "HADOOP_CONF_DIR": str(hadoop_conf_dir(settings)),
             "YARN_CONF_DIR": str(hadoop_conf_dir(settings)),
             "PYSPARK_PYTHON": str(python),

@@ -28,15 +28,15 @@ _PATIENT = {"linger.ms": 20, "delivery.timeout.ms": _WAIT_SECONDS * 1000, "log_l
 _AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0"
 
 
-def events(count: int, seed: int = 7) -> Iterator[ClickEvent]:
-    """Events of a shop, the same ones at every call; from the 10,001st on all but the two ids is repeated."""
+def events(count: int, seed: int = 7, models: int = _MODELS) -> Iterator[ClickEvent]:
+    """Events of a shop, the same ones at every call; after so many `models` all but the two ids is repeated."""
     rng = random.Random(seed)
     context = Context("bench", _RECEIVED_MS, user_agent=_AGENT, ip="192.0.2.0")
-    models = [parse(event(rng, _RECEIVED_MS) | _signed_in(rng), context) for _ in range(min(count, _MODELS))]
+    made = [parse(event(rng, _RECEIVED_MS) | _signed_in(rng), context) for _ in range(min(count, models))]
     for number in range(count):
         message = _uuid(rng)
         names = {"message_id": message, "event_id": event_id("bench", message)}
-        yield msgspec.structs.replace(models[number % len(models)], **names)
+        yield msgspec.structs.replace(made[number % len(made)], **names)
 
 
 def _signed_in(rng: random.Random) -> dict[str, Any]:

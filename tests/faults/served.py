@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,9 @@ CLIENTS = 8
 
 @dataclass
 class Account:
-    """What clients were told of each message, and how long the answers took in seconds."""
+    """What clients were told of each message, and how long the answers took in seconds; `name` begins its ids."""
 
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     accepted: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)  # no answer: the client can't know
@@ -49,7 +51,7 @@ def load(settings: Settings, account: Account) -> Iterator[None]:
     def client(number: int) -> None:
         session, sent = requests.Session(), 0
         while not stop.is_set():
-            ids = [f"{number}-{sent + n}" for n in range(1 if sent % 2 else 5)]
+            ids = [f"{account.name}-{number}-{sent + n}" for n in range(1 if sent % 2 else 5)]
             sent += len(ids)
             began = time.monotonic()
             try:
@@ -84,16 +86,17 @@ def event(message_id: str) -> dict[str, Any]:
         "message_id": message_id,
         "event_type": "page_view",
         "occurred_at": time.time_ns() // 1_000_000,
-        "anonymous_id": message_id.split("-")[0],
+        "anonymous_id": message_id.rsplit("-", 1)[0],
         "page": {"url": f"https://shop.example/{message_id}"},
     }
 
 
-def in_kafka(settings: Settings) -> Counter[str]:
-    """How often each message is there, once the spool is empty."""
+def in_kafka(settings: Settings, name: str) -> Counter[str]:
+    """How often each message of this account is there, once the spool is empty."""
     eventually(lambda: health(settings)["spooled"] == 0 and health(settings)["kafka"] == "up")
     records = tail(settings, settings.kafka.topic, from_beginning=True, follow=False)
-    return Counter(record.as_dict()["value"]["message_id"] for record in records)
+    ids = (record.as_dict()["value"]["message_id"] for record in records)
+    return Counter(id_ for id_ in ids if id_.startswith(f"{name}-"))
 
 
 def health(settings: Settings) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def health(settings: Settings) -> dict[str, Any]:
 
 def balanced(settings: Settings, account: Account) -> None:
     """No accepted event is missing, no refused one is there. Doubles are told: curation removes them by their ids."""
-    found = in_kafka(settings)
+    found = in_kafka(settings, account.name)
     missing, intruders = account.accepted - found.keys(), account.refused & found.keys()
     doubles = sum(count - 1 for count in found.values())
     print(

@@ -18,16 +18,31 @@ from tests.faults.served import Account, balanced, collector, health, load
 from tests.waiting import eventually
 
 
-@pytest.fixture
-def kafka(tmp_path: Path) -> Iterator[Cluster]:
-    """A broker and a collector of the test's own."""
-    settings = Settings(home=tmp_path / "home", **free_ports())
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A broker and a collector of this module's own."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), **free_ports())
     cluster = Cluster(settings, only=["kafka", "collector"])
     try:
         cluster.up()
         yield cluster
     finally:
         Cluster(settings).down()
+
+
+@pytest.fixture
+def kafka(own: Cluster) -> Cluster:
+    """Both well, whatever the test before did to them."""
+    own.up()
+    eventually(lambda: health(own.settings)["kafka"] == "up")
+    return own
+
+
+def beside(kafka: Cluster, home: Path, **collector: int) -> Settings:
+    """Settings of one more collector at the same broker."""
+    own = free_ports()["collector"] | collector
+    changed = kafka.settings.collector.model_copy(update=own)
+    return kafka.settings.model_copy(update={"home": home, "collector": changed})
 
 
 def pid(cluster: Cluster, service: str) -> int:
@@ -79,51 +94,40 @@ def test_a_collector_that_ends_in_an_outage_and_comes_back(kafka: Cluster, how: 
     balanced(kafka.settings, account)
 
 
-def test_a_full_spool_refuses_before_anything_is_sent(tmp_path: Path) -> None:
-    base = Settings(home=tmp_path / "home", **free_ports())
-    small = base.collector.model_copy(update={"spool_max_bytes": 4 * 1024**2, "spool_headroom_bytes": 1024**2})
-    settings = base.model_copy(update={"collector": small})
-    cluster = Cluster(settings, only=["kafka", "collector"])
+def test_a_full_spool_refuses_before_anything_is_sent(kafka: Cluster, tmp_path: Path) -> None:
+    settings = beside(kafka, tmp_path / "home", spool_max_bytes=4 * 1024**2, spool_headroom_bytes=1024**2)
     account = Account()
-    try:
-        cluster.up()
+    with collector(settings, tmp_path / "collector.log"):
         with load(settings, account):
             eventually(lambda: len(account.accepted) > 200)
-            cluster.supervisor.stop("kafka")
+            kafka.supervisor.stop("kafka")
             eventually(lambda: len(account.refused) > 100)
-            cluster.up()
+            kafka.up()
             before = len(account.accepted)
             eventually(lambda: len(account.accepted) > before + 200)
         balanced(settings, account)
-    finally:
-        Cluster(settings).down()
 
 
-def test_a_full_disk_breaks_no_promise(tmp_path: Path) -> None:
+def test_a_full_disk_breaks_no_promise(kafka: Cluster, tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("mounting a small file system needs root")
-    disk = tmp_path / "disk"
+    disk, log = tmp_path / "disk", tmp_path / "collector.log"
     disk.mkdir()
-    broker = Settings(home=tmp_path / "broker", **free_ports())
-    cluster = Cluster(broker, only=["kafka"])
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=True)
     try:
-        cluster.up()
-        small = broker.collector.model_copy(update={"spool_headroom_bytes": 4 * 1024**2})
-        settings = broker.model_copy(update={"home": disk / "home", "collector": small})
+        settings = beside(kafka, disk / "home", spool_headroom_bytes=4 * 1024**2)
         account = Account()
-        with collector(settings, tmp_path / "collector.log"), load(settings, account):
+        with collector(settings, log), load(settings, account):
             eventually(lambda: len(account.accepted) > 200)
             (disk / "filler").write_bytes(bytes(10 * 1024**2))
-            cluster.supervisor.stop("kafka")
+            kafka.supervisor.stop("kafka")
             eventually(lambda: len(account.refused) > 100)
-            cluster.up()
+            kafka.up()
             (disk / "filler").unlink()
             before = len(account.accepted)
             eventually(lambda: len(account.accepted) > before + 200)
-        with collector(settings, tmp_path / "collector.log"):
+        with collector(settings, log):
             balanced(settings, account)
-        assert "Unexpected exit" not in (tmp_path / "collector.log").read_text()  # of a worker
+        assert "Unexpected exit" not in log.read_text()  # of a worker
     finally:
-        cluster.down()
         subprocess.run(["umount", disk], check=True)

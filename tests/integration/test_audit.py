@@ -51,6 +51,7 @@ def test_the_commands_prove_history_and_know_it_when_kafka_does_not(corner: Sett
     assert (proved.exit_code, found["violations"], found["events"], found["distinct_ids"]) == (0, 0, 58, 58)
     assert found["partitions"]["1"]["quarantined"] == 1
     assert "every offset is accounted for exactly once" in run(corner, "audit").stdout
+    assert [facts(run(corner, "audit", *how, "--json"))["headers_read"] for how in ([], ["--fresh"])] == [0, 4]
 
     one = batches.get(fs, layout, "one")
     ledger.record_publish(fs, layout, one, {0: (15, 0, 0), 1: (14, 1, 0)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from ingest import codec
@@ -9,6 +11,7 @@ from storage import batches, ledger
 from storage.audit import Audit, audit
 from storage.compact import Group, write
 from storage.containers import Container, FileInfo, Gap, event_envelope, plain_envelope
+from storage.hdfs import Entry
 from storage.layout import BUCKET, Layout, visible
 from tests.fakes import FakeHdfs
 from tests.integration.sandbox import event
@@ -22,6 +25,11 @@ GARBAGE = codec.MARKER + codec.FINGERPRINT + b"\xff\xff\xff"
 @pytest.fixture
 def fs() -> FakeHdfs:
     """Two partitions of three files each, with quarantine and gaps; a cut in a file, one at the end; both landed."""
+    return two_batches().copy()
+
+
+@cache
+def two_batches() -> FakeHdfs:
     fs = FakeHdfs()
     for partition in (0, 1):
         lander = Lander(fs, LAYOUT, partition)
@@ -243,9 +251,9 @@ def test_files_compacted_away_while_it_reads_are_found_in_the_larger_one(fs: Fak
     folder = f"{LAYOUT.raw(0)}/b=0000000000"
     parts = tuple(visible(fs.names(folder)))
     gone = False
-    listed = fs.names
+    listed = fs.list
 
-    def names(place: str) -> list[str]:
+    def entries(place: str) -> list[Entry]:
         nonlocal gone
         found = listed(place)
         if place == folder and not gone:
@@ -255,7 +263,7 @@ def test_files_compacted_away_while_it_reads_are_found_in_the_larger_one(fs: Fak
                 fs._remove(f"{folder}/{part.name}")
         return found
 
-    fs.names = names  # type: ignore[method-assign]
+    fs.list = entries  # type: ignore[method-assign]
     found = audit(fs, LAYOUT, deep=True)
     assert not found.findings
     assert (found.partitions[0].landed, found.events) == (23, 46)
@@ -271,9 +279,9 @@ def test_files_published_into_a_bucket_that_was_listed_are_not_a_hole() -> None:
     lander.events(5).file()
     hidden = fs.files[late]
     fs._remove(late)
-    listed, seen = fs.names, 0
+    listed, seen = fs.list, 0
 
-    def names(place: str) -> list[str]:
+    def entries(place: str) -> list[Entry]:
         nonlocal seen
         found = listed(place)
         if place.endswith("b=0000000000") and "/raw/" in place:
@@ -282,6 +290,6 @@ def test_files_published_into_a_bucket_that_was_listed_are_not_a_hole() -> None:
                 fs._put(late, *hidden)
         return found
 
-    fs.names = names  # type: ignore[method-assign]
+    fs.list = entries  # type: ignore[method-assign]
     found = audit(fs, LAYOUT)
     assert (found.violations, found.partitions[0].end) == (0, BUCKET + 5)

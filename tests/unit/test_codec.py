@@ -215,7 +215,7 @@ def _by_hand(event: ClickEvent) -> bytes:
 
 def _random_event(rng: random.Random) -> ClickEvent:
     def text() -> str:
-        return "".join(rng.choice('aé漢😀 \\"\x00') for _ in range(rng.choice([0, 1, 7, 63, 64, 3000])))
+        return "".join(rng.choices('aé漢😀 \\"\x00', k=rng.choice([0, 1, 7, 63, 64, 3000])))
 
     def maybe(value: Any) -> Any:
         return value if rng.random() < 0.5 else None

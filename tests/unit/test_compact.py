@@ -11,41 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.sections import Compaction
 from ingest import codec
 from storage import batches, ledger
 from storage.audit import audit
-from storage.compact import Compacted, compact
+from storage.compact import Compacted
 from storage.containers import Container, event_envelope
-from storage.layout import BUCKET, Layout
+from storage.layout import BUCKET
 from storage.ledger import file_info
+from tests.compaction import LAYOUT, cut, run, three_files
 from tests.fakes import FakeHdfs
 from tests.integration.sandbox import event
 from tests.landing import UNREADABLE, Lander, files, newer_event, rows
 
-LAYOUT = Layout("/root", "clicks")
-RULES = Compaction(min_files=2, grace_seconds=60)
 CODECS = ("zstandard", "deflate", "null")
-
-
-def run(fs: FakeHdfs, now: float = 0.0, dry_run: bool = False, **rules: Any) -> Compacted:
-    return compact(fs, LAYOUT, RULES.model_copy(update=rules), "zstandard", lambda: now, dry_run)
-
-
-def cut(fs: FakeHdfs, name: str, **ends: int) -> batches.Cut:
-    taken = batches.take(fs, LAYOUT, name, lambda: {int(p[1:]): end for p, end in ends.items()})
-    ledger.record_landing(fs, LAYOUT, ledger.landing(fs, LAYOUT, taken))
-    return taken
-
-
-def three_files(fs: FakeHdfs) -> None:
-    """Ten events each, one quarantined in the first, a hole in the second; one cut at their end."""
-    lander = Lander(fs, LAYOUT)
-    lander.events(9).values(UNREADABLE).file()
-    lander.events(4).gap(6).file()
-    lander.events(10).file()
-    cut(fs, "one", p0=30)
-
 
 OPERATIONS = st.lists(
     st.one_of(
@@ -321,58 +299,3 @@ def test_a_plain_topic_is_read_whole() -> None:
     assert run(fs).written == 1
     assert rows(fs, LAYOUT) == before
     assert not audit(fs, LAYOUT, deep=True).findings
-
-
-def test_parquet_becomes_larger_parquet_with_the_same_rows() -> None:
-    fs = FakeHdfs()
-    lander = Lander(fs, LAYOUT, format_="parquet")
-    lander.events(9).values(UNREADABLE).file()
-    lander.events(4).gap(6).file()
-    lander.values(newer_event("a")).file()  # of other columns: nothing that it could be joined with
-    lander = Lander(fs, LAYOUT, format_="parquet")
-    lander.events(3).file()
-    lander.events(2).file()
-    cut(fs, "one", p0=26)
-    before = rows(fs, LAYOUT)
-    done = run(fs)
-    assert (done.groups, done.written, done.failed) == (2, 2, {})
-    assert rows(fs, LAYOUT) == before
-    first, _, last = (file_info(fs, path) for path in files(fs, LAYOUT))
-    assert (first.records, first.quarantined, first.gaps) == (13, ((9, 9),), ((14, 19, "kafka"),))
-    assert (last.first, last.last, last.records) == (21, 25, 5)
-    assert not audit(fs, LAYOUT, deep=True).findings
-
-
-def test_parquet_that_does_not_read_back_as_it_was_written_is_not_published() -> None:
-    fs = FakeHdfs()
-    lander = Lander(fs, LAYOUT, format_="parquet")
-    lander.events(5).file()
-    lander.events(5).file()
-    cut(fs, "one", p0=10)
-    many, create = files(fs, LAYOUT), fs.create
-
-    def short(path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
-        if path.endswith(".compact.tmp"):
-            chunks = [fs.files[many[0]][0]]
-        return create(path, chunks, create_parents)
-
-    fs.create = short  # type: ignore[method-assign]
-    done = run(fs)
-    assert ["read back" in reason for reason in done.failed.values()] == [True]
-    assert files(fs, LAYOUT) == many
-    assert not [path for path in fs.files if path.endswith(".tmp")]
-
-
-def test_parquet_that_is_damaged_spares_other_partitions() -> None:
-    fs = FakeHdfs()
-    for partition in (0, 1):
-        lander = Lander(fs, LAYOUT, partition, format_="parquet")
-        lander.events(5).file()
-        lander.events(5).file()
-    cut(fs, "one", p0=10, p1=10)
-    damaged = files(fs, LAYOUT)[0]
-    fs.files[damaged] = (b"PAR1", *fs.files[damaged][1:])
-    done = run(fs)
-    assert (done.written, len(done.failed)) == (1, 1)
-    assert damaged in next(iter(done.failed.values()))
-    assert len(files(fs, LAYOUT, 1)) == 1

@@ -71,9 +71,9 @@ def test_bodies_that_fail_the_check_are_unread_and_the_others_are_in_the_file(
     assert [row["offset"] for row in records(file)] == [n for n in range(count) if n not in set(broken)]
 
 
-@pytest.mark.parametrize("codec_", ["zstandard", "deflate", "null"])
-def test_every_record_is_read_back_whatever_the_codec(codec_: Codec) -> None:
-    offsets = list(range(100_000, 100_000 + 2 * BLOCK_RECORDS + 7))
+@pytest.mark.parametrize(("codec_", "blocks"), [("zstandard", 2), ("deflate", 1), ("null", 1)])
+def test_every_record_is_read_back_whatever_the_codec(codec_: Codec, blocks: int) -> None:
+    offsets = list(range(100_000, 100_000 + blocks * BLOCK_RECORDS + 7))
     read = records(filled(codec_, offsets))
     assert [r["offset"] for r in read] == offsets
     assert {r["partition"] for r in read} == {3}

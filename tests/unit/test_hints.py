@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from infra.settings import Settings
+from infra.sections import Collector
 from ingest import codec, enrich, hints
-from ingest.collector import create_app
 from ingest.errors import InvalidEvent
 from ingest.events import Device
 from ingest.hints import Hints
 from ingest.protocols import Context, native
 from tests.fakes import FakePublisher
+from tests.unit.tracked import client_of
 
 NOW = 1_795_260_000_000
 ENGINE = "AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -201,8 +200,8 @@ def publisher() -> FakePublisher:
 
 
 @pytest.fixture
-def client(tmp_path: Path, publisher: FakePublisher) -> FlaskClient:
-    return create_app(Settings(home=tmp_path), publisher, now=lambda: NOW).test_client()
+def client(publisher: FakePublisher) -> FlaskClient:
+    return client_of(Collector(), publisher)
 
 
 def stored(publisher: FakePublisher) -> Device:

@@ -1,10 +1,12 @@
-"""Ledgers written anew from files alone, and raw that is past its retention; on a file system in memory."""
+"""Ledgers written anew from files alone, and what is past its retention; on a file system in memory."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 
@@ -17,17 +19,25 @@ from storage.epochs import position
 from storage.errors import BatchError
 from storage.history import rebuild
 from storage.layout import Layout
-from storage.retention import expire
+from storage.redrive import Redriven, redrive
+from storage.retention import Expired, expire, expire_quarantine
+from storage.schemas import Registry
 from tests.fakes import FakeHdfs
 from tests.landing import UNREADABLE, Lander, files
 
 LAYOUT = Layout("/root", "clicks")
 LATER = datetime.now(UTC) + timedelta(days=10)
+SISTER = f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 9)}"
 
 
 @pytest.fixture
 def fs() -> FakeHdfs:
     """Four batches of two partitions in files over the cuts; the first two are curated, the last has not landed."""
+    return four_batches().copy()
+
+
+@cache
+def four_batches() -> FakeHdfs:
     fs = FakeHdfs()
     for partition in (0, 1):
         lander = Lander(fs, LAYOUT, partition)
@@ -150,7 +160,8 @@ def test_a_batch_without_balance_keeps_its_files_and_all_after_it(fs: FakeHdfs) 
 
 @pytest.mark.parametrize(("days", "now"), [(0, LATER), (20, LATER)])
 def test_nothing_goes_before_its_time_or_without_the_setting(fs: FakeHdfs, days: float, now: datetime) -> None:
-    assert expire(fs, LAYOUT, days, now).facts() == {"batches": [], "files": 0, "refused": None}
+    for kind in (expire, expire_quarantine):
+        assert kind(fs, LAYOUT, days, now) == Expired()
 
 
 def test_the_newest_file_stays_since_it_tells_the_sink_where_to_go_on(fs: FakeHdfs) -> None:
@@ -196,3 +207,87 @@ def test_retention_killed_at_any_step_is_ended_by_the_next_run(fs: FakeHdfs, ste
     wipe_ledgers(fs)
     rebuild(fs, LAYOUT)
     assert ledger.read(fs, LAYOUT, cut(fs, "one")).published_balanced
+
+
+def second_chance(fs: FakeHdfs) -> Redriven:
+    """With no schema known nothing can be read, and so nothing is sent."""
+    return redrive(fs, LAYOUT, Registry(), lambda values: None)
+
+
+def test_quarantine_of_whole_batches_goes_with_what_was_noted_of_it_and_the_audit_knows(fs: FakeHdfs) -> None:
+    raw, marker = files(fs, LAYOUT), f"{LAYOUT.redriven(0)}/{SISTER.rsplit('/', 1)[1]}.json"
+    fs.create(marker, [b'{"offsets": [8]}'], create_parents=True)
+    Lander(fs, LAYOUT).values(UNREADABLE).file()  # of no batch yet
+    dry = expire_quarantine(fs, LAYOUT, 5, LATER, dry_run=True)
+    assert (dry.batches, dry.files, dry.records, SISTER in fs.files) == (["one", "two"], 2, 4, True)
+    assert expire_quarantine(fs, LAYOUT, 5, LATER) == Expired(["one", "two"], 2, "three", 4)
+    assert (SISTER in fs.files, marker in fs.files, files(fs, LAYOUT)[:4]) == (False, False, raw)
+    found = audit(fs, LAYOUT, deep=True)
+    assert (found.violations, found.partitions[0].quarantined) == (0, 3)
+    assert second_chance(fs).quarantined == 1
+    assert expire_quarantine(fs, LAYOUT, 5, LATER) == Expired(refused="three")
+
+
+def test_a_quarantine_file_that_is_missing_after_where_quarantine_begins_is_a_violation(fs: FakeHdfs) -> None:
+    expire_quarantine(fs, LAYOUT, 5, LATER)
+    path = Lander(fs, LAYOUT).values(UNREADABLE).file()
+    fs._remove(path.replace("/raw/", "/quarantine/"))
+    (finding,) = audit(fs, LAYOUT).findings
+    assert finding.text.startswith("offset 40 of p=0 should be in quarantine")
+
+
+def test_quarantine_without_balance_stays(fs: FakeHdfs) -> None:
+    curate(fs, cut(fs, "one"), invalid=1)
+    assert expire_quarantine(fs, LAYOUT, 5, LATER) == Expired(refused="one")
+    assert SISTER in fs.files
+
+
+def test_a_quarantine_file_that_does_not_say_what_it_holds_is_kept_and_told(fs: FakeHdfs) -> None:
+    fs._put(SISTER, b"nothing", 0)
+    done = expire_quarantine(fs, LAYOUT, 5, LATER)
+    assert (done.files, done.records, done.kept, SISTER in fs.files) == (1, 2, [SISTER], True)
+
+
+def test_raw_and_quarantine_go_each_in_its_own_time(fs: FakeHdfs) -> None:
+    expire(fs, LAYOUT, 5, LATER)
+    assert SISTER in fs.files
+    assert expire_quarantine(fs, LAYOUT, 5, LATER).files == 2
+    assert not audit(fs, LAYOUT, deep=True).findings
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_retention_of_quarantine_killed_at_any_step_is_ended_by_the_next_run(fs: FakeHdfs, step: int) -> None:
+    fs.create(f"{LAYOUT.redriven(0)}/{SISTER.rsplit('/', 1)[1]}.json", [b'{"offsets": [8]}'], create_parents=True)
+    steps = itertools.count()
+
+    def kill(verb: str, path: str) -> None:
+        if next(steps) >= step:
+            raise KeyboardInterrupt
+
+    fs.before = kill
+    with contextlib.suppress(KeyboardInterrupt):
+        expire_quarantine(fs, LAYOUT, 5, LATER)
+    fs.before = lambda verb, path: None
+    assert not audit(fs, LAYOUT, deep=True).findings
+    assert second_chance(fs).before <= 1
+    expire_quarantine(fs, LAYOUT, 5, LATER)
+    assert (SISTER in fs.files, fs.names(LAYOUT.redriven(0)), second_chance(fs).quarantined) == (False, [], 0)
+
+
+def test_what_goes_while_it_is_read_is_no_violation_and_no_error(fs: FakeHdfs) -> None:
+    """Retention runs just after the audit, then redrive, have listed what is quarantined."""
+    for look in (lambda: audit(fs, LAYOUT).violations, lambda: second_chance(fs).quarantined):
+        kept, listed = dict(fs.files), fs.names
+
+        def names(place: str, listed: Callable[[str], list[str]] = listed) -> list[str]:
+            found = listed(place)
+            if place == SISTER.rsplit("/", 1)[0]:
+                fs.names = listed  # type: ignore[method-assign]
+                assert expire_quarantine(fs, LAYOUT, 5, LATER).files == 2
+            return found
+
+        fs.names = names  # type: ignore[method-assign]
+        assert (look(), SISTER in fs.files) == (0, False)
+        for path, (data, changed) in kept.items():
+            fs._put(path, data, changed)
+        fs._remove(batches.begins_path(LAYOUT, "quarantine"))

@@ -97,6 +97,19 @@ def test_what_a_server_may_read_again_is_left_to_the_file(tmp_path: Path, monkey
     assert (collector.write_keys["a"].secret, collector.max_events, collector.rates.ip) == ("new", 7, "9/second")
 
 
+def test_the_user_of_hdfs_is_the_settings_else_that_of_hadoops_variable_and_children_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HADOOP_USER_NAME", "somebody")
+    found = Settings.from_env()
+    assert (found.hdfs.user, found.to_env()["CLICKSTREAM_HDFS__USER"]) == ("somebody", "somebody")
+    monkeypatch.setenv("CLICKSTREAM_HDFS__USER", "anybody")
+    assert Settings.from_env().hdfs.user == "anybody"
+    monkeypatch.setenv("HADOOP_USER_NAME", "")
+    monkeypatch.setenv("CLICKSTREAM_HDFS__USER", "")
+    assert Settings.from_env().hdfs.user == ""
+
+
 def test_a_server_is_managed_unless_its_address_is_set() -> None:
     own = Settings()
     assert own.kafka.managed and own.hdfs.managed and own.airflow.managed

@@ -27,8 +27,9 @@ VALUES = [encode(made) for made in events(3)]
 
 
 def test_events_differ_and_are_the_same_at_every_call() -> None:
-    made = list(events(10_050))
+    made = list(events(1_000, models=900))
     assert len({each.event_id for each in made}) == len({each.message_id for each in made}) == len(made)
+    assert len({each.user_id for each in made}) == 900
     few = [[each.event_id for each in events(50, seed)] for seed in (7, 7, 8)]
     assert few[0] == few[1] != few[2]
     sizes = [len(encode(each)) for each in made[:500]]

@@ -28,8 +28,8 @@ def publisher() -> FakePublisher:
 
 
 @pytest.fixture
-def client(publisher: FakePublisher, tmp_path: Path) -> FlaskClient:
-    return app(publisher, tmp_path)
+def client(publisher: FakePublisher) -> FlaskClient:
+    return app(publisher)
 
 
 def sent_ids(request: dict[str, Any]) -> set[str]:
@@ -45,8 +45,8 @@ def sent_ids(request: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize(
     "request_", CAPTURED, ids=[f"{r['client']} {r['path'].partition('?')[0]} {n}" for n, r in enumerate(CAPTURED)]
 )
-def test_what_clients_really_sent_is_taken(request_: dict[str, Any], publisher: FakePublisher, tmp_path: Path) -> None:
-    client = app(publisher, tmp_path, max_body_bytes=1_000_000)
+def test_what_clients_really_sent_is_taken(request_: dict[str, Any], publisher: FakePublisher) -> None:
+    client = app(publisher, max_body_bytes=1_000_000)
     body = json.dumps(request_["body"]).encode() if request_["body"] else b""
     response = client.open(
         request_["path"],
@@ -186,10 +186,8 @@ def test_few_bytes_cannot_become_a_flood_of_events(client: FlaskClient, publishe
         (TP2, gzip.compress(b"{}")[:-4], "body"),
     ],
 )
-def test_a_malformed_body_is_a_400_and_kept(
-    publisher: FakePublisher, tmp_path: Path, path: str, body: bytes, field: str
-) -> None:
-    client = app(publisher, tmp_path, max_body_bytes=1_000_000)
+def test_a_malformed_body_is_a_400_and_kept(publisher: FakePublisher, path: str, body: bytes, field: str) -> None:
+    client = app(publisher, max_body_bytes=1_000_000)
     response = client.post(path, data=body, headers=BASIC)
     assert response.status_code == 400
     assert response.json is not None
@@ -241,11 +239,9 @@ def test_a_large_body_of_others_is_a_413_also_after_gunzip(client: FlaskClient, 
 @pytest.mark.parametrize(
     ("path", "name"), [("/v1/batch", "messageId"), ("/beacon/v1/batch", "messageId"), ("/batch/", "uuid")]
 )
-def test_of_a_batch_of_too_many_messages_the_rest_is_kept_whole(
-    publisher: FakePublisher, tmp_path: Path, path: str, name: str
-) -> None:
+def test_of_a_batch_of_too_many_messages_the_rest_is_kept_whole(publisher: FakePublisher, path: str, name: str) -> None:
     """These clients would drop all of it on a 400."""
-    client = app(publisher, tmp_path, max_events=3)
+    client = app(publisher, max_events=3)
     batch = [{"type": "track", "event": "Rated", "distinct_id": "v", name: f"m{n}"} for n in range(8)]
     response = client.post(path, json={"batch": batch, "sentAt": NOW - 5, "sent_at": NOW - 5}, headers=BASIC)
     assert (response.status_code, response.json and response.json["accepted"]) == (200, 3)
@@ -257,8 +253,8 @@ def test_of_a_batch_of_too_many_messages_the_rest_is_kept_whole(
     assert (reject["write_key"], reject["sent_at"]) == ("shop", NOW - 5)
 
 
-def test_millions_of_tiny_elements_are_few_records(publisher: FakePublisher, tmp_path: Path) -> None:
-    client = app(publisher, tmp_path, max_body_bytes=1_000_000, max_events=100)
+def test_millions_of_tiny_elements_are_few_records(publisher: FakePublisher) -> None:
+    client = app(publisher, max_body_bytes=1_000_000, max_events=100)
     response = client.post("/v1/batch", data=b'{"batch":[' + b"0," * 490_000 + b"0]}", headers=BASIC)
     assert (response.status_code, response.json and response.json["accepted"]) == (200, 0)
     kept = rejects(publisher)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +21,8 @@ def publisher() -> FakePublisher:
 
 
 @pytest.fixture
-def client(publisher: FakePublisher, tmp_path: Path) -> FlaskClient:
-    return app(publisher, tmp_path)
+def client(publisher: FakePublisher) -> FlaskClient:
+    return app(publisher)
 
 
 def test_posthog_gets_the_answer_that_it_likes(client: FlaskClient, publisher: FakePublisher) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -20,8 +19,8 @@ def publisher() -> FakePublisher:
 
 
 @pytest.fixture
-def client(publisher: FakePublisher, tmp_path: Path) -> FlaskClient:
-    return app(publisher, tmp_path)
+def client(publisher: FakePublisher) -> FlaskClient:
+    return app(publisher)
 
 
 def test_snowplows_app_id_is_its_key(client: FlaskClient, publisher: FakePublisher) -> None:
@@ -88,10 +87,8 @@ def test_a_chunked_snowplow_request_is_no_413(client: FlaskClient, publisher: Fa
     assert len(events(publisher)) == LIMIT // 960
 
 
-def test_of_a_snowplow_request_of_too_many_events_the_rest_is_kept_under_no_secret(
-    publisher: FakePublisher, tmp_path: Path
-) -> None:
-    client = app(publisher, tmp_path, max_events=3)
+def test_of_a_snowplow_request_of_too_many_events_the_rest_is_kept_under_no_secret(publisher: FakePublisher) -> None:
+    client = app(publisher, max_events=3)
     sent = [{"e": "pv", "aid": aid, "eid": str(n)} for n, aid in enumerate(["demo", "none", *["demo", "other"] * 3])]
     assert client.post(TP2, data=snowplow(*sent)).status_code == 200
     assert [event.message_id for event in events(publisher)] == ["0", "2"]
@@ -110,8 +107,8 @@ def test_of_a_cut_snowplow_request_no_half_of_a_secret_is_kept(client: FlaskClie
     assert reject["payload"].endswith('"aid":"[redacted]')
 
 
-def test_an_oversized_request_of_tiny_elements_is_few_records(publisher: FakePublisher, tmp_path: Path) -> None:
-    client = app(publisher, tmp_path, max_body_bytes=1_000_000, max_events=100)
+def test_an_oversized_request_of_tiny_elements_is_few_records(publisher: FakePublisher) -> None:
+    client = app(publisher, max_body_bytes=1_000_000, max_events=100)
     body = '{"data":[' + '{"aid":"demo"},' * 70_000
     assert client.post(TP2, data=body).status_code == 200
     *read, rest = rejects(publisher)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pytest
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 
 from infra.errors import ConfigurationError
 from infra.settings import Settings
@@ -24,6 +25,23 @@ from webapp.urls import item_url
 STRANGE = '/tags/<b>50% & "more"?#日本'
 ITEMS = [*(f"/blog/page-{n}.html" for n in range(30)), STRANGE, "sku-17"]
 ANN = 'ann/ä;"1"'  # ids of somebody's own data may hold anything
+
+
+class Compiled(BytecodeCache):
+    """Templates that one test has compiled, for the others."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._known:
+            bucket.bytecode_from_string(self._known[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._known[bucket.key] = bucket.bytecode_to_string()
+
+
+TEMPLATES = Compiled()
 
 
 @pytest.fixture
@@ -41,6 +59,7 @@ def client(settings: Settings, exports: FakeExports) -> Iterator[FlaskClient]:
     store = RecommendationStore(exports)
     store.refresh()
     app = create_app(settings, store)
+    app.jinja_env.bytecode_cache = TEMPLATES
     app.testing = True  # an exception in a view reaches the test
     with app.test_client() as client:
         yield client

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from flask import Flask
 from flask.testing import FlaskClient
 
 from infra.sections import Collector
@@ -14,6 +16,8 @@ from infra.settings import Settings
 from ingest import codec
 from ingest.collector import create_app
 from ingest.events import ClickEvent
+from ingest.publisher import Publisher, PublisherState, Way
+from ingest.spool import Record
 from tests.fakes import FakePublisher
 
 NOW = 1_795_260_000_000
@@ -24,11 +28,40 @@ BASIC = {"Authorization": "Basic " + base64.b64encode(b"demo:").decode()}
 TRACK = {"type": "track", "event": "Rated", "messageId": "m", "anonymousId": "v", "timestamp": NOW - 10}
 
 
-def app(publisher: FakePublisher, home: Path, max_body_bytes: int = LIMIT, **more: Any) -> FlaskClient:
-    collector = Collector(
-        write_keys={"shop": "demo", "blog": "blog-key"}, allowed_origins=[ORIGIN], max_body_bytes=max_body_bytes, **more
-    )
-    return create_app(Settings(home=home, collector=collector), publisher, now=lambda: NOW).test_client()
+class Relay(Publisher):
+    """Hands on to the publisher of the test that runs: making an app takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self.to = FakePublisher()
+
+    def publish(self, records: Sequence[Record]) -> Way:
+        return self.to.publish(records)
+
+    def state(self) -> PublisherState:
+        return self.to.state()
+
+    def close(self) -> None:
+        self.to.close()
+
+
+@cache
+def _served(collector: str) -> tuple[Flask, Relay]:
+    relay = Relay()
+    settings = Settings(collector=Collector.model_validate_json(collector))
+    return create_app(settings, relay, now=lambda: NOW), relay
+
+
+def client_of(collector: Collector, publisher: FakePublisher) -> FlaskClient:
+    """A client of an app with these settings, one for all tests: what it counts is not of this test alone."""
+    served, relay = _served(collector.model_dump_json())
+    relay.to = publisher
+    return served.test_client()
+
+
+def app(publisher: FakePublisher, max_body_bytes: int = LIMIT, **more: Any) -> FlaskClient:
+    keys = {"shop": "demo", "blog": "blog-key"}
+    collector = Collector(write_keys=keys, allowed_origins=[ORIGIN], max_body_bytes=max_body_bytes, **more)  # type: ignore[arg-type]
+    return client_of(collector, publisher)
 
 
 def events(publisher: FakePublisher) -> list[ClickEvent]:
