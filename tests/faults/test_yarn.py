@@ -111,17 +111,23 @@ def log(settings: Settings, name: str) -> Path:
     return settings.home / f"{name}.log"
 
 
-def works_on(settings: Settings, batch: str, running: subprocess.Popen[bytes]) -> None:
-    """Waits until it has begun to write the batch's events."""
+def said(settings: Settings, batch: str) -> str:
+    """The end of what the batch's jobs printed here."""
+    return "".join(file.read_text()[-3000:] for file in settings.home.glob(f"{batch}-*.log"))
+
+
+def works_on(settings: Settings, batch: str, running: subprocess.Popen[bytes], written: int = 0) -> int:
+    """Waits until it has begun to write the batch's events, beside files `written` before; how many there are then."""
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
     table = f"{NAMESPACE.rsplit('.', 1)[-1]}/{EVENTS.name}"
     folder = f"{settings.hdfs.root}/warehouse/{table}/data/batch={batches.get(fs, layout, batch).number}"
 
     def begun() -> bool:
-        assert running.poll() is None, log(settings, f"{batch}-client").read_text()[-3000:]
-        return fs.count_files(folder) > 0
+        assert running.poll() is None, said(settings, batch)
+        return fs.count_files(folder) > written
 
-    eventually(begun, 120)
+    eventually(begun, 240)
+    return fs.count_files(folder)
 
 
 def containers(settings: Settings, kind: str) -> list[psutil.Process]:
@@ -166,7 +172,7 @@ def test_an_executor_killed_in_mid_job_costs_no_row(own: Settings, reader: Spark
     works_on(own, "executor", running)
     victim, *_ = containers(own, EXECUTOR)
     victim.kill()
-    assert running.wait(180) == 0, log(own, "executor-client").read_text()[-3000:]
+    assert running.wait(180) == 0, said(own, "executor")
     assert "job_finished" in log(own, "executor-client").read_text()
     assert_right(own, reader, "executor", once)
 
@@ -178,7 +184,7 @@ def test_a_driver_killed_here_in_mid_job_is_run_again(own: Settings, reader: Spa
     running.kill()  # spark-submit has become the driver's JVM
     assert running.wait(30) == -signal.SIGKILL
     again = submitted(own, "driver")
-    assert again.wait(180) == 0, log(own, "driver-client").read_text()[-3000:]
+    assert again.wait(180) == 0, said(own, "driver")
     assert_right(own, reader, "driver", once)
 
 
@@ -188,19 +194,20 @@ def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_on
     once = landed(own, "container")
     known = set(applications(own))
     orphaned = submitted(own, "container", "cluster")
-    works_on(own, "container", orphaned)
+    written = works_on(own, "container", orphaned)
     orphaned.kill()  # the submitter alone: the driver goes on
 
     retry = submitted(own, "container", "cluster")
     first, second = two_more(own, known)
     eventually(lambda: applications(own)[first]["state"] in ("KILLED", "FINISHED", "FAILED"), 120)
     assert applications(own)[first]["state"] == "KILLED" and second in applications(own)[first]["diagnostics"]
+    works_on(own, "container", retry, written)
     driver = next(process for process in containers(own, DRIVER) if second in " ".join(process.cmdline()))
     driver.kill()
     assert retry.wait(60) != 0
 
     last = submitted(own, "container", "cluster")
-    assert last.wait(180) == 0, log(own, "container-cluster").read_text()[-3000:]
+    assert last.wait(180) == 0, said(own, "container")
     assert_right(own, reader, "container", once)
     assert not containers(own, DRIVER)
 
