@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import venv
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +54,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     venv.create(home / "bare", with_pip=False)
     ports = free_ports()
     python = str(home / "bare" / "bin" / "python")
-    memory = {"driver_memory": "600m", "executor_memory": "600m"}
-    spark = ports["spark"] | memory | {"master": "yarn", "python": python, "shuffle_partitions": 2}
+    small = {"driver_memory": "600m", "executor_memory": "600m", "shuffle_partitions": 1}
+    conf = {"spark.executor.instances": "1", "spark.executor.cores": "2"}
+    spark = ports["spark"] | small | {"master": "yarn", "python": python, "conf": conf}
     settings = Settings(home=home / "home", **ports | {"spark": spark})  # type: ignore[arg-type]
     cluster = Cluster(settings, only=SERVERS)
     try:
@@ -166,26 +166,23 @@ def assert_right(settings: Settings, reader: SparkSession, batch: str, once: lis
     assert ids(DUPLICATES) == Counter(event.event_id for event in once[:100])
 
 
-def test_an_executor_killed_in_mid_job_costs_no_row(own: Settings, reader: SparkSession) -> None:
-    once = landed(own, "executor")
-    running = submitted(own, "executor")
-    works_on(own, "executor", running)
-    victim, *_ = containers(own, EXECUTOR)
-    victim.kill()
-    assert running.wait(180) == 0, said(own, "executor")
-    assert "job_finished" in log(own, "executor-client").read_text()
-    assert_right(own, reader, "executor", once)
-
-
-def test_a_driver_killed_here_in_mid_job_is_run_again(own: Settings, reader: SparkSession) -> None:
-    once = landed(own, "driver")
-    running = submitted(own, "driver")
-    works_on(own, "driver", running)
+def test_a_driver_here_and_then_an_executor_are_killed_in_mid_job_and_no_row_is_lost_or_doubled(
+    own: Settings, reader: SparkSession
+) -> None:
+    once = landed(own, "client")
+    running = submitted(own, "client")
+    written = works_on(own, "client", running)
     running.kill()  # spark-submit has become the driver's JVM
     assert running.wait(30) == -signal.SIGKILL
-    again = submitted(own, "driver")
-    assert again.wait(180) == 0, said(own, "driver")
-    assert_right(own, reader, "driver", once)
+    eventually(lambda: not containers(own, EXECUTOR), 60)
+
+    again = submitted(own, "client")
+    works_on(own, "client", again, written)
+    [victim] = containers(own, EXECUTOR)
+    victim.kill()
+    assert again.wait(240) == 0, said(own, "client")
+    assert "job_finished" in log(own, "client-client").read_text()
+    assert_right(own, reader, "client", once)
 
 
 def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_one_is_right(
@@ -195,6 +192,8 @@ def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_on
     known = set(applications(own))
     orphaned = submitted(own, "container", "cluster")
     written = works_on(own, "container", orphaned)
+    for executor in containers(own, EXECUTOR):
+        executor.suspend()  # its driver waits for it
     orphaned.kill()  # the submitter alone: the driver goes on
 
     retry = submitted(own, "container", "cluster")
@@ -207,7 +206,7 @@ def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_on
     assert retry.wait(60) != 0
 
     last = submitted(own, "container", "cluster")
-    assert last.wait(180) == 0, said(own, "container")
+    assert last.wait(240) == 0, said(own, "container")
     assert_right(own, reader, "container", once)
     assert not containers(own, DRIVER)
 
@@ -219,7 +218,7 @@ def two_more(settings: Settings, known: set[str]) -> tuple[str, str]:
     return first, second
 
 
-def test_a_worker_needs_only_python(own: Settings, tmp_path: Path) -> None:
+def test_a_worker_needs_only_python_and_the_history_server_shows_its_job(own: Settings, tmp_path: Path) -> None:
     script = tmp_path / "imports.py"
     script.write_text(IMPORTS)
     running = start(own, [str(submit.spark_home() / "bin" / "spark-submit"), str(script)], "imports")
@@ -228,6 +227,8 @@ def test_a_worker_needs_only_python(own: Settings, tmp_path: Path) -> None:
     prefix, files = json.loads(line.removeprefix("found "))
     assert prefix == str(Path(own.spark.python).parents[1])
     assert len(files) == 5 and all("/environment/" in file and "/container_" in file for file in files)
+    url = f"{Cluster(own, only=SERVERS).urls()['history']}/api/v1/applications?status=completed"
+    eventually(lambda: "imports.py" in {one["name"] for one in requests.get(url, timeout=10).json()}, 30)
 
 
 def test_what_lies_on_hdfs_is_not_uploaded_again(own: Settings) -> None:
@@ -237,12 +238,3 @@ def test_what_lies_on_hdfs_is_not_uploaded_again(own: Settings) -> None:
     shell = spark_services.FsShell(own, Cluster(own).environment())
     assert spark_services.upload(own, shell, [archives.spark(), archives.environment()]) == []
     assert fs.list(library) == before
-
-
-def test_the_history_server_shows_what_has_finished(own: Settings) -> None:
-    finished = {id_ for id_, one in applications(own).items() if one["finalStatus"] == "SUCCEEDED"}
-    assert finished
-    url = f"{spark_services.history_url(own)}/api/v1/applications?status=completed"
-    shown: Callable[[], set[str]] = lambda: {one["id"] for one in requests.get(url, timeout=10).json()}  # noqa: E731
-    eventually(lambda: finished <= shown(), 30)
-    assert os.path.basename(Cluster(own, only=SERVERS).urls()["history"]) == f"127.0.0.1:{own.spark.history_port}"
