@@ -111,23 +111,28 @@ def log(settings: Settings, name: str) -> Path:
     return settings.home / f"{name}.log"
 
 
-def said(settings: Settings, batch: str) -> str:
-    """The end of what the batch's jobs printed here."""
-    return "".join(file.read_text()[-3000:] for file in settings.home.glob(f"{batch}-*.log"))
+def said(settings: Settings, name: str) -> str:
+    """The end of what its jobs printed here."""
+    return "".join(file.read_text()[-3000:] for file in settings.home.glob(f"{name}*.log"))
 
 
-def works_on(settings: Settings, batch: str, running: subprocess.Popen[bytes], written: int = 0) -> int:
-    """Waits until it has begun to write the batch's events, beside files `written` before; how many there are then."""
+def data_files(settings: Settings, batch: str) -> int:
+    """How many files of the batch's events are there, of whatever attempt."""
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
     table = f"{NAMESPACE.rsplit('.', 1)[-1]}/{EVENTS.name}"
-    folder = f"{settings.hdfs.root}/warehouse/{table}/data/batch={batches.get(fs, layout, batch).number}"
+    number = batches.get(fs, layout, batch).number
+    return fs.count_files(f"{settings.hdfs.root}/warehouse/{table}/data/batch={number}")
+
+
+def works_on(settings: Settings, batch: str, running: subprocess.Popen[bytes]) -> None:
+    """Waits until it has begun to write the batch's events."""
+    before = data_files(settings, batch)
 
     def begun() -> bool:
         assert running.poll() is None, said(settings, batch)
-        return fs.count_files(folder) > written
+        return data_files(settings, batch) > before
 
     eventually(begun, 240)
-    return fs.count_files(folder)
 
 
 def containers(settings: Settings, kind: str) -> list[psutil.Process]:
@@ -171,13 +176,13 @@ def test_a_driver_here_and_then_an_executor_are_killed_in_mid_job_and_no_row_is_
 ) -> None:
     once = landed(own, "client")
     running = submitted(own, "client")
-    written = works_on(own, "client", running)
+    works_on(own, "client", running)
     running.kill()  # spark-submit has become the driver's JVM
     assert running.wait(30) == -signal.SIGKILL
     eventually(lambda: not containers(own, EXECUTOR), 60)
 
     again = submitted(own, "client")
-    works_on(own, "client", again, written)
+    works_on(own, "client", again)
     [victim] = containers(own, EXECUTOR)
     victim.kill()
     assert again.wait(240) == 0, said(own, "client")
@@ -191,16 +196,16 @@ def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_on
     once = landed(own, "container")
     known = set(applications(own))
     orphaned = submitted(own, "container", "cluster")
-    written = works_on(own, "container", orphaned)
+    works_on(own, "container", orphaned)
     for executor in containers(own, EXECUTOR):
         executor.suspend()  # its driver waits for it
     orphaned.kill()  # the submitter alone: the driver goes on
 
     retry = submitted(own, "container", "cluster")
     first, second = two_more(own, known)
-    eventually(lambda: applications(own)[first]["state"] in ("KILLED", "FINISHED", "FAILED"), 120)
+    eventually(lambda: applications(own)[first]["state"] in ("KILLED", "FINISHED", "FAILED"), 240)
     assert applications(own)[first]["state"] == "KILLED" and second in applications(own)[first]["diagnostics"]
-    works_on(own, "container", retry, written)
+    works_on(own, "container", retry)
     driver = next(process for process in containers(own, DRIVER) if second in " ".join(process.cmdline()))
     driver.kill()
     assert retry.wait(60) != 0
@@ -208,12 +213,12 @@ def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_on
     last = submitted(own, "container", "cluster")
     assert last.wait(240) == 0, said(own, "container")
     assert_right(own, reader, "container", once)
-    assert not containers(own, DRIVER)
+    eventually(lambda: not containers(own, DRIVER), 30)
 
 
 def two_more(settings: Settings, known: set[str]) -> tuple[str, str]:
     """Ids of two applications that are new since `known` was asked for."""
-    eventually(lambda: len(set(applications(settings)) - known) == 2, 60)
+    eventually(lambda: len(set(applications(settings)) - known) == 2, 120)
     first, second = [id_ for id_ in applications(settings) if id_ not in known]
     return first, second
 
@@ -222,7 +227,7 @@ def test_a_worker_needs_only_python_and_the_history_server_shows_its_job(own: Se
     script = tmp_path / "imports.py"
     script.write_text(IMPORTS)
     running = start(own, [str(submit.spark_home() / "bin" / "spark-submit"), str(script)], "imports")
-    assert running.wait(120) == 0, log(own, "imports").read_text()[-3000:]
+    assert running.wait(180) == 0, said(own, "imports")
     [line] = [line for line in log(own, "imports").read_text().splitlines() if line.startswith("found ")]
     prefix, files = json.loads(line.removeprefix("found "))
     assert prefix == str(Path(own.spark.python).parents[1])
