@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import Param, chain, dag, task
 
-from infra.submit import job_file, pool
+from infra.submit import job_file, pool, yarn_tag
 
 DOC = """
 ### One batch of clicks
@@ -36,8 +36,16 @@ def spark_job(name: str) -> SparkSubmitOperator:
         application=job_file(name),
         application_args=["--batch", "{{ params.cut }}"],
         conn_id="clickstream_spark",
+        conf={"spark.yarn.tags": f"{{{{ yarn_tag('{name}', params.cut) }}}}"},
         pool=pool(name),
     )
+
+
+def tag(job: str, cut: str) -> str:
+    """By this a retry of a job finds what its predecessor left on YARN."""
+    from infra.settings import Settings
+
+    return yarn_tag(Settings.from_env(), job, cut)
 
 
 @dag(
@@ -47,6 +55,7 @@ def spark_job(name: str) -> SparkSubmitOperator:
     max_active_runs=1,
     tags=["clickstream"],
     doc_md=DOC,
+    user_defined_macros={"yarn_tag": tag},
     default_args={"owner": "clickstream", "retries": 2, "retry_delay": timedelta(seconds=10)},
     params={
         "cut": Param(type="string", pattern=r"^[A-Za-z0-9._-]+$", description="Name of the cut that ends the batch")

@@ -1,4 +1,4 @@
-"""up, down, status, logs, destroy: the commands around the one-machine cluster."""
+"""up, down, status, submit, logs, destroy: the commands around the one-machine cluster."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as 
 
 @click.command()
 @click.argument("services", nargs=-1)
-@click.option("--with", "extra", type=click.Choice(["yarn"]), multiple=True, help="Also start this.")
+@click.option("--with", "extra", type=click.Choice(["yarn", "history"]), multiple=True, help="Also start this.")
 @_AS_JSON
 def up(services: tuple[str, ...], extra: tuple[str, ...], as_json: bool) -> dict[str, float]:
     """Start Kafka, HDFS, Airflow, collector, sink and web app, or just SERVICES; wait until each is well."""
     from infra.services.cluster import Cluster
 
     with live_states(Console(stderr=True), "service") as states:
-        took = Cluster(Settings.from_env(), yarn="yarn" in extra, only=services).up(states.__setitem__)
+        took = Cluster(Settings.from_env(), extra, services).up(states.__setitem__)
     if as_json:
         click.echo(json.dumps(took))
     return took
@@ -57,11 +57,12 @@ def reload() -> list[str]:
 @_AS_JSON
 def status(as_json: bool = False) -> dict[str, Any]:
     """Show each service's state, and the URLs. Exit code 1 unless all are well."""
-    from infra.services.cluster import Cluster, urls
+    from infra.services.cluster import Cluster
 
     settings = Settings.from_env()
-    services = Cluster(settings).status()
-    facts = {"home": str(settings.home), "services": services, "urls": urls(settings)}
+    cluster = Cluster(settings)
+    services = cluster.status()
+    facts = {"home": str(settings.home), "services": services, "urls": cluster.urls()}
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
@@ -74,6 +75,27 @@ def status(as_json: bool = False) -> dict[str, Any]:
     if any(service["state"] not in ("healthy", "external") for service in services.values()):
         click.get_current_context().exit(1)
     return facts
+
+
+@click.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+@click.option("--deploy-mode", type=click.Choice(["client", "cluster"]), help="Where the driver runs on YARN.")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="One more setting of Spark.")
+@click.argument("job")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def submit(deploy_mode: str | None, conf: tuple[str, ...], job: str, arguments: tuple[str, ...]) -> None:
+    """Run the Spark JOB with its ARGUMENTS by spark-submit; `clickstream submit JOB --help` is its manual.
+
+    On YARN it carries the tag by which a retry of the same job and batch finds it and ends it first.
+    """
+    from infra.services.cluster import Cluster
+    from infra.submit import command
+
+    settings = Settings.from_env()
+    mode = ["--deploy-mode", deploy_mode] if deploy_mode else []
+    options = [*mode, *(part for one in conf for part in ("--conf", one))]
+    submitted = command(settings, job, arguments, options)
+    done = subprocess.run(submitted, env=Cluster(settings).environment(), check=False)
+    click.get_current_context().exit(done.returncode)
 
 
 @click.command()
@@ -105,4 +127,4 @@ def destroy(yes: bool) -> None:
     shutil.rmtree(settings.home)
 
 
-commands = [demo, up, down, reload, status, logs, destroy]
+commands = [demo, up, down, reload, status, submit, logs, destroy]

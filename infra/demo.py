@@ -25,7 +25,7 @@ from rich.table import Table
 from infra.errors import ClickstreamError, ServiceError
 from infra.orchestrator import Orchestrator
 from infra.services import airflow
-from infra.services.cluster import Cluster, urls
+from infra.services.cluster import Cluster
 from infra.settings import Settings
 
 DAG = "clickstream_batch"
@@ -124,7 +124,7 @@ class _Run:
             "batch": cut["name"],
             "dag_runs": [{"dag_id": DAG, "state": ran["state"]}],
             "seconds": self.seconds,
-            "urls": urls(self._settings),
+            "urls": Cluster(self._settings).urls(),
         }
 
     def _command(self, name: str, *arguments: str) -> dict[str, Any]:

@@ -91,7 +91,12 @@ class Hdfs(Section):
 
 
 class Spark(Section):
-    """How jobs are submitted. `hadoop_conf_dir` is that of an existing YARN; `catalog` the Iceberg catalog's type."""
+    """How jobs are submitted. `hadoop_conf_dir` is that of an existing YARN; `catalog` the Iceberg catalog's type.
+
+    `python` is the interpreter on YARN's workers, of this one's minor version; it needs no packages, they are shipped.
+    `yarn_memory_mb` is what a YARN that `up` starts may give away. Event logs older than `event_log_days` are deleted
+    while the history server runs.
+    """
 
     master: str = "local[2]"
     deploy_mode: Literal["client", "cluster"] = "client"
@@ -102,8 +107,17 @@ class Spark(Section):
     catalog: Literal["hadoop", "jdbc", "rest", "hive"] = "hadoop"
     catalog_uri: str = ""
     conf: dict[str, str] = Field(default_factory=dict)
+    python: str = "python3"
+    event_log_days: Annotated[int, Field(ge=1)] = 30
+    history_port: Port = 18080
     yarn_port: Port = 8032
     yarn_http_port: Port = 8088
+    yarn_memory_mb: Annotated[int, Field(ge=1024)] = 6144
+
+    @property
+    def yarn_managed(self) -> bool:
+        """Whether a YARN that is asked for is `up`'s own."""
+        return self.hadoop_conf_dir is None
 
 
 class Airflow(Section):

@@ -1,15 +1,20 @@
-"""What spark-submit needs besides spark-defaults.conf: the job's file, our code as a zip, Spark's jars for YARN."""
+"""What spark-submit needs besides spark-defaults.conf: the job's file and tag, our code as a zip, where things lie."""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from infra.errors import ConfigurationError
-from infra.settings import Settings
+from infra.settings import PREFIX, Settings
 
 _PROJECT = Path(__file__).parents[1]
-_PACKAGES = ("infra", "ingest", "storage", "processing")
+PACKAGES = ("infra", "ingest", "storage", "processing")
+# Sections of servers, with their passwords and paths, that no job looks at.
+_NOT_FOR_JOBS = ("AIRFLOW", "COLLECTOR", "COMPACTION", "KAFKA", "SINK", "WEBAPP")
 
 
 def jobs() -> list[str]:
@@ -34,11 +39,17 @@ def write_code(settings: Settings) -> Path:
     """Our packages as a .zip for --py-files (a .whl works on the driver and fails on executors)."""
     target = settings.home / "run" / "clickstream.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in _PACKAGES:
+        for package in PACKAGES:
             for file in sorted((_PROJECT / package).rglob("*")):
                 if file.suffix in {".py", ".avsc"}:
                     archive.write(file, file.relative_to(_PROJECT))
     return target
+
+
+def source(module: str) -> Path | None:
+    """The file of one of our modules; none for what is no module."""
+    path = _PROJECT.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 def spark_home() -> Path:
@@ -48,20 +59,49 @@ def spark_home() -> Path:
     return Path(pyspark.__file__).parent
 
 
-def write_spark_archive(settings: Settings) -> Path:
-    """Spark's own jars as one uncompressed zip, made once; YARN's containers unpack it from HDFS."""
-    target = settings.home / "run" / spark_archive_name()
-    if not target.exists():
-        partial = target.with_suffix(".partial")
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            for jar in sorted((spark_home() / "jars").glob("*.jar")):
-                archive.write(jar, jar.name)
-        partial.rename(target)
-    return target
+def hadoop_conf_dir(settings: Settings) -> Path:
+    """The HADOOP_CONF_DIR in force: an existing cluster's, else the one that `clickstream up` renders."""
+    return settings.spark.hadoop_conf_dir or settings.hdfs.conf_dir or settings.home / "conf" / "hadoop"
 
 
-def spark_archive_name() -> str:
-    """Its file name, with Spark's version."""
-    from importlib.metadata import version
+def library(settings: Settings) -> str:
+    """Folder on HDFS of the archives that YARN's containers unpack."""
+    return f"{settings.hdfs.root}/lib"
 
-    return f"spark-{version('pyspark')}-jars.zip"
+
+def event_logs(settings: Settings) -> str:
+    """Folder on HDFS of Spark's event logs."""
+    return f"{settings.hdfs.root}/spark-events"
+
+
+def yarn_tag(settings: Settings, job: str, batch: str) -> str:
+    """What marks the applications of one job and batch of this platform on a YARN that others use too.
+
+    YARN takes 100 characters and ignores case, names of batches may be longer and differ by case: hence a digest.
+    """
+    whose = (settings.hdfs.address, settings.hdfs.root, settings.kafka.topic, job, batch)
+    return f"clickstream-{job}-{hashlib.sha256(repr(whose).encode()).hexdigest()[:16]}"
+
+
+def job_settings(settings: Settings) -> dict[str, str]:
+    """The environment of a driver in a container: settings that jobs need, without this machine's paths."""
+    sections = {
+        name: value
+        for name, value in settings.to_env().items()
+        if "__" in name and name.removeprefix(PREFIX).split("__")[0] not in _NOT_FOR_JOBS
+    }
+    found = sections | {f"{PREFIX}KAFKA__TOPIC": settings.kafka.topic}
+    if settings.hdfs.conf_dir:  # Spark brings HADOOP_CONF_DIR along; YARN knows where its containers are
+        found[f"{PREFIX}HDFS__CONF_DIR"] = "{{PWD}}/__spark_conf__/__hadoop_conf__"
+    found.pop(f"{PREFIX}SPARK__HADOOP_CONF_DIR", None)
+    found.pop(f"{PREFIX}SPARK__CONF", None)
+    return found
+
+
+def command(settings: Settings, job: str, arguments: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """spark-submit of a job with its arguments, the tag of its batch, and more options of spark-submit."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--batch", default="")
+    batch = parser.parse_known_args(arguments)[0].batch
+    tag = f"spark.yarn.tags={yarn_tag(settings, job, batch)}"
+    return [str(spark_home() / "bin" / "spark-submit"), "--conf", tag, *options, job_file(job), *arguments]

@@ -2,7 +2,8 @@
 
 A retry comes when its submitter lost the first try, which may be alive all the same. Each job records who runs it
 (pid and start time of itself and of its JVM) in <home>/run/jobs/<job>-<batch>.json. A pid alone proves nothing, since
-numbers are used again; with its start time it does. On YARN predecessors are found by tag: the submitter's part.
+numbers are used again; with its start time it does. A driver in a container of YARN has no such home; there and
+elsewhere predecessors on YARN are found by their tag (processing/applications.py).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 ProcessingError                 base; the job prints it as one line on stderr
 ├── MissingTable                a table, or its rows of this batch, that an earlier job makes: exit 2
 ├── MissingModel                no model was trained for this batch: exit 2
+├── Superseded                  the same job was submitted again and takes over: exit 1
 └── UnbalancedBatch             the publish gate: landed is not curated + duplicates + invalid: exit 1
 """
 
@@ -34,6 +35,16 @@ class MissingModel(ProcessingError):  # noqa: N818
     def __init__(self, batch: str, path: str) -> None:
         self.batch, self.path = batch, path
         super().__init__(f"no model of batch {batch} at {path}: run train_recommender first")
+
+
+class Superseded(ProcessingError):  # noqa: N818
+    """Application `newer` of the same job and batch was submitted after `own`."""
+
+    exit_code = 1
+
+    def __init__(self, own: str, newer: str) -> None:
+        self.own, self.newer = own, newer
+        super().__init__(f"{own} gives way to {newer}, the same job and batch submitted later")
 
 
 class UnbalancedBatch(ProcessingError):  # noqa: N818

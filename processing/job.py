@@ -11,15 +11,18 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from pyspark import SparkConf
 from pyspark.sql import DataFrame, SparkSession
 
 from infra.errors import ClickstreamError
 from infra.settings import Settings
-from processing import tables
+from infra.submit import yarn_tag
+from processing import applications, tables
 from processing.claim import claim
 from processing.errors import ProcessingError
 from processing.tables import Table
@@ -90,10 +93,15 @@ def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]]) -> dict[s
     settings = Settings.from_env()
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
     cut = batches.get(fs, layout, batch)
-    with claim(settings.home, name, batch):
+    in_container = SparkConf().get("spark.submit.deployMode") == "cluster"
+    with nullcontext() if in_container else claim(settings.home, name, batch):
         borrowed = SparkSession.getActiveSession() is not None
-        spark = SparkSession.builder.appName(f"{name} {batch}").getOrCreate()
+        tag = yarn_tag(settings, name, batch)
+        # In a container the application was submitted, with its tag, before this line.
+        spark = SparkSession.builder.appName(f"{name} {batch}").config("spark.yarn.tags", tag).getOrCreate()
         try:
+            if spark.sparkContext.master == "yarn":
+                applications.claim(spark.sparkContext, tag)
             return work(Job(settings, spark, fs, layout, cut))
         finally:
             if not borrowed:

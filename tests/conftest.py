@@ -16,7 +16,7 @@ from infra.settings import Settings
 _PORTS = {
     "kafka": ["port", "controller_port"],
     "hdfs": ["port", "http_port", "datanode_port", "datanode_http_port", "datanode_ipc_port"],
-    "spark": ["yarn_port", "yarn_http_port"],
+    "spark": ["yarn_port", "yarn_http_port", "history_port"],
     "airflow": ["port", "log_port", "trigger_log_port"],
     "collector": ["port"],
     "sink": ["metrics_port"],

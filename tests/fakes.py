@@ -7,10 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from confluent_kafka import KafkaError, KafkaException
 
+from infra.errors import ServiceError
 from ingest.errors import PublishError
 from ingest.publisher import PublisherState, Way
 from ingest.spool import Record
@@ -237,3 +239,50 @@ class FakeHdfs(Hdfs):
         del self.files[path]
         folder, name = path.rsplit("/", 1)
         self.children[folder].discard(name)
+
+
+class FakeShell:
+    """Hadoop's `fs` commands on folders in memory; `rival`, when set, takes a name just before it is moved to."""
+
+    def __init__(self, there: Iterable[str] = (), rival: bool = False) -> None:
+        self.there, self.rival, self.puts = set(there), rival, 0
+
+    def names(self, folder: str) -> set[str]:
+        return {name.rsplit("/", 1)[1] for name in self.there if name.rsplit("/", 1)[0] == folder}
+
+    def run(self, verb: str, *arguments: str) -> None:
+        if verb == "-put":
+            assert Path(arguments[0]).is_file()
+            self.puts += 1
+            self.there.add(arguments[1])
+        elif verb == "-mv":
+            source, target = arguments
+            if self.rival:
+                self.there.add(target)
+            if target in self.there:
+                raise ServiceError("hdfs", f"mv: `{target}': File exists")
+            self.there.remove(source)
+            self.there.add(target)
+        elif verb == "-rm":
+            self.there.remove(arguments[-1])
+        else:
+            assert verb == "-mkdir"
+
+
+class FakeResourceManager:
+    """Applications of one tag, id -> state; who is killed shows as it was `lag` times more, or for ever."""
+
+    def __init__(self, states: Mapping[str, str], lag: float = 1) -> None:
+        self.states, self.lag, self.killed = dict(states), lag, dict[str, float]()
+
+    def applications(self, tag: str) -> list[Any]:
+        from processing.applications import Application
+
+        for id_ in self.killed:
+            self.killed[id_] -= 1
+            if self.killed[id_] < 0:
+                self.states[id_] = "KILLED"
+        return [Application(id_, state) for id_, state in self.states.items()]
+
+    def kill(self, application: str, why: str) -> None:
+        self.killed[application] = self.lag

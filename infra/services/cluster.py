@@ -18,9 +18,9 @@ from typing import Any
 
 import jinja2
 
-from infra import jars, submit
+from infra import archives, jars, submit
 from infra.errors import ConfigurationError, ServiceError
-from infra.services import airflow, apps, hadoop, jvm, kafka
+from infra.services import airflow, apps, hadoop, jvm, kafka, spark
 from infra.services.service import Service
 from infra.services.supervision import Supervisor, end, orphans, socket_path
 from infra.settings import CONFIG_DIR, PREFIX, Settings
@@ -38,13 +38,19 @@ def _to_nobody(service: str, state: str) -> None:
 
 
 class Cluster:
-    """The servers of one home: all, or `only` some. `yarn` adds a ResourceManager and a NodeManager."""
+    """The servers of one home: all, or `only` some.
 
-    def __init__(self, settings: Settings, yarn: bool = False, only: Collection[str] = ()) -> None:
+    `extra` names more: `yarn` is a ResourceManager, a NodeManager and the history server, which `history` is alone.
+    """
+
+    def __init__(self, settings: Settings, extra: Collection[str] = (), only: Collection[str] = ()) -> None:
         self.settings = settings
         self._only = only
         self.supervisor = Supervisor(settings)
-        self._yarn = yarn or settings.spark.master == "yarn" or "nodemanager" in self.supervisor.states()
+        known = self.supervisor.states()
+        self._yarn = "yarn" in extra or settings.spark.master == "yarn" or "nodemanager" in known
+        managed = self._yarn and settings.spark.yarn_managed
+        self._history = managed or "history" in extra or "history" in known
 
     def services(self) -> list[Service]:
         """Every server, in no order; existing ones of others too."""
@@ -52,6 +58,7 @@ class Cluster:
         every = [
             *kafka.services(self.settings, environment),
             *hadoop.services(self.settings, environment, self._yarn),
+            *([spark.history(self.settings)] if self._history else []),
             *airflow.services(self.settings, environment),
             *apps.services(self.settings),
         ]
@@ -77,9 +84,9 @@ class Cluster:
             "SPARK_HOME": str(submit.spark_home()),
             "SPARK_CONF_DIR": str(settings.home / "conf" / "spark"),
             **({"HADOOP_USER_NAME": settings.hdfs.user} if settings.hdfs.user else {}),
-            "HADOOP_CONF_DIR": str(hadoop_conf_dir(settings)),
-            "YARN_CONF_DIR": str(hadoop_conf_dir(settings)),
-            "PYSPARK_PYTHON": str(python),
+            "HADOOP_CONF_DIR": str(submit.hadoop_conf_dir(settings)),
+            "YARN_CONF_DIR": str(submit.hadoop_conf_dir(settings)),
+            "PYSPARK_PYTHON": settings.spark.python if settings.spark.master == "yarn" else str(python),
             "PYSPARK_DRIVER_PYTHON": str(python),
         }
 
@@ -222,8 +229,7 @@ class Cluster:
             "services": services,
             "socket": socket_path(self.settings),
             "dags_folder": DAGS_FOLDER,
-            "spark_jars": jars.jars("spark"),
-            "spark_archive": submit.spark_archive_name(),
+            **self._spark_context(),
             "python": sys.executable,
             "java_home": jvm.java_home(self.settings),
             "secrets": airflow.installation_secrets(self.settings),
@@ -237,6 +243,40 @@ class Cluster:
         submit.write_code(self.settings)
         return home / "conf" / "supervisor" / "supervisord.conf"
 
+    def _spark_context(self) -> dict[str, Any]:
+        """What the templates of Spark's configuration need."""
+        context: dict[str, Any] = {
+            "yarn": self._yarn,
+            "spark_jars": jars.jars("spark"),
+            "event_logs": submit.event_logs(self.settings),
+            "hadoop_conf_dir": submit.hadoop_conf_dir(self.settings),
+            "one_machine": self.settings.spark.yarn_managed and not self.settings.spark.master.startswith("spark://"),
+        }
+        if self._yarn:
+            context |= {
+                "library": submit.library(self.settings),
+                "spark_archive": archives.spark().name,
+                "environment_archive": archives.environment().name,
+                "job_settings": submit.job_settings(self.settings),
+            }
+        return context
+
+    def urls(self) -> dict[str, str]:
+        """Where people look."""
+        settings = self.settings
+        found = {
+            "collector": settings.collector.address,
+            "webapp": settings.webapp.address,
+            "airflow": settings.airflow.address,
+        }
+        if settings.hdfs.managed:
+            found["namenode"] = f"http://{settings.hdfs.host}:{settings.hdfs.http_port}"
+        if self._yarn and settings.spark.yarn_managed:
+            found["yarn"] = f"http://{settings.hdfs.host}:{settings.spark.yarn_http_port}"
+        if self._history:
+            found["history"] = spark.history_url(settings)
+        return found
+
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """One `up` or `down` at a time; the lock goes with its process."""
@@ -247,25 +287,6 @@ class Cluster:
             except BlockingIOError:
                 raise ServiceError("cluster", f"another up or down is at work in {self.settings.home}") from None
             yield
-
-
-def hadoop_conf_dir(settings: Settings) -> Path:
-    """The HADOOP_CONF_DIR in force: an existing cluster's, else the one that `up` renders."""
-    return settings.spark.hadoop_conf_dir or settings.hdfs.conf_dir or settings.home / "conf" / "hadoop"
-
-
-def urls(settings: Settings) -> dict[str, str]:
-    """Where people look."""
-    found = {
-        "collector": settings.collector.address,
-        "webapp": settings.webapp.address,
-        "airflow": settings.airflow.address,
-    }
-    if settings.hdfs.managed:
-        found["namenode"] = f"http://{settings.hdfs.host}:{settings.hdfs.http_port}"
-    if settings.spark.master == "yarn" and settings.spark.hadoop_conf_dir is None:
-        found["yarn"] = f"http://{settings.hdfs.host}:{settings.spark.yarn_http_port}"
-    return found
 
 
 def _taken(host: str, port: int) -> bool:

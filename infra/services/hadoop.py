@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
-from infra import jars, submit
-from infra.services import jvm
+from infra import archives, jars, submit
+from infra.services import jvm, spark
 from infra.services.service import Service, http_problem, run_once
 from infra.settings import Settings
 
@@ -23,13 +22,15 @@ _OPENS = ["--add-opens=java.base/java.lang=ALL-UNNAMED", "--add-exports=java.bas
 
 def services(settings: Settings, environment: dict[str, str], yarn: bool) -> list[Service]:
     """NameNode and DataNode; with `yarn` also ResourceManager and NodeManager, unless settings name existing ones."""
-    wanted = _hdfs(settings, environment) if settings.hdfs.managed else [_existing(settings)]
-    if yarn and settings.spark.hadoop_conf_dir is None:
+    wanted = _hdfs(settings, environment) if settings.hdfs.managed else [_existing_hdfs(settings, environment)]
+    if yarn and settings.spark.yarn_managed:
         wanted += _yarn(settings, environment)
+    elif yarn:
+        wanted.append(_existing_yarn(settings, environment))
     return wanted
 
 
-def _existing(settings: Settings) -> Service:
+def _existing_hdfs(settings: Settings, environment: dict[str, str]) -> Service:
     """An HDFS of others: its NameNode's port answers. A nameservice has none; there the first request tells."""
 
     def problem() -> str | None:
@@ -42,7 +43,27 @@ def _existing(settings: Settings) -> Service:
             return f"{settings.hdfs.address} (CLICKSTREAM_HDFS__URL): {error}"
         return None
 
-    return Service("namenode", problem)
+    return Service("namenode", problem, finish=lambda: spark.make_event_logs(settings, environment))
+
+
+def _existing_yarn(settings: Settings, environment: dict[str, str]) -> Service:
+    """A YARN of others: its configuration is there. Whether it takes jobs, the first one tells."""
+
+    def problem() -> str | None:
+        file = submit.hadoop_conf_dir(settings) / "yarn-site.xml"
+        return None if file.is_file() else f"there is no file {file} (CLICKSTREAM_SPARK__HADOOP_CONF_DIR)"
+
+    return Service(
+        "resourcemanager",
+        problem,
+        after=["namenode", "datanode"],
+        finish=lambda: _upload(settings, environment),
+    )
+
+
+def _upload(settings: Settings, environment: dict[str, str]) -> None:
+    wanted = (archives.spark(), archives.environment())
+    spark.upload(settings, spark.FsShell(settings, environment), wanted)
 
 
 def _hdfs(settings: Settings, environment: dict[str, str]) -> list[Service]:
@@ -86,22 +107,13 @@ def _hdfs(settings: Settings, environment: dict[str, str]) -> list[Service]:
             },
             hdfs.host,
             after=["namenode"],
+            finish=lambda: spark.make_event_logs(settings, environment),
         ),
     ]
 
 
 def _yarn(settings: Settings, environment: dict[str, str]) -> list[Service]:
     run = _runner(settings, settings.hdfs.heap)
-    shell = partial(run, "org.apache.hadoop.fs.FsShell")
-
-    def upload_spark() -> None:
-        """Spark's jars onto HDFS, once: without them each job would upload them anew."""
-        log = settings.home / "logs" / "spark-archive.log"
-        library = f"{settings.hdfs.root}/lib"
-        archive = submit.write_spark_archive(settings)
-        run_once("nodemanager", shell("-mkdir", "-p", library), log, environment)
-        run_once("nodemanager", shell("-put", "-f", str(archive), library), log, environment)
-
     address = f"http://{settings.hdfs.host}:{settings.spark.yarn_http_port}"
     # The three ports beside yarn_port are the scheduler's, the nodes' and the admin's.
     ports = {f"SPARK__YARN_PORT{offset:+}": settings.spark.yarn_port + offset for offset in (-2, -1, 0, 1)}
@@ -128,7 +140,7 @@ def _yarn(settings: Settings, environment: dict[str, str]) -> list[Service]:
             run(f"{_YARN}.nodemanager.NodeManager"),
             host=settings.hdfs.host,
             after=["resourcemanager", "datanode"],
-            finish=upload_spark,
+            finish=lambda: _upload(settings, environment),
         ),
     ]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from infra import submit
+from infra.settings import Settings
 
 DAGS = Path(__file__).parents[2] / "dags"
 AFTER = {
@@ -56,3 +57,11 @@ def test_each_job_has_a_pool_for_one_writer_of_its_tables(dagbag: Any) -> None:
     assert {job.pool for job in jobs} == {submit.pool(name) for name in submit.jobs()}
     assert all(job.application_args == ["--batch", "{{ params.cut }}"] for job in jobs)
     assert all(Path(job.application).stem == job.task_id for job in jobs)
+
+
+def test_each_job_carries_the_tag_by_which_its_retry_finds_it_on_yarn(dagbag: Any) -> None:
+    dag = dagbag.dags["clickstream_batch"]
+    for job in dag.tasks:
+        if job.task_type == "SparkSubmitOperator":
+            rendered = dag.get_template_env().from_string(job.conf["spark.yarn.tags"]).render(params={"cut": "b1"})
+            assert rendered == submit.yarn_tag(Settings(), job.task_id, "b1")
