@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import processing.bench.click_commands  # noqa: F401 - adds its commands to the group
 from ingest.bench.commands import bench
 from processing.bench.options import FILE, cells, chosen, needs, spark_where
 from processing.training.catalog import NEXT_ITEM, RECOMMENDERS, SPARK

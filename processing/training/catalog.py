@@ -22,7 +22,9 @@ NEXT_ITEM = {
     "vsknn": "processing.training.session_models:Vsknn",
     "blend": "processing.training.session_models:Blend",
 }
-SPARK = frozenset({"als"})  # these need a session
+CLASSIFIERS = ("gbt", "forest", "logistic")  # MLlib's, in processing.training.classifiers
+RERANKERS = ("given", "touched", "logistic", "gbt")
+SPARK = frozenset({"als", *CLASSIFIERS})  # these need a session
 
 
 def recommender(name: str) -> type[Recommender]:
