@@ -20,12 +20,12 @@ from pyspark.sql import SparkSession
 from processing.classification_metrics import evaluate, reliability
 from processing.metrics import Estimate, bootstrap_ratio
 from processing.training import classifiers
-from processing.training.impressions import FEATURES, Impressions, as_given, reciprocal_ranks, touched_first
+from processing.training.catalog import ORDERS, order
+from processing.training.impressions import FEATURES, Impressions, reciprocal_ranks
 
 Progress = Callable[[str], None]
 Matrix = npt.NDArray[np.float64]
 GIVEN = "given"
-_BASELINES: dict[str, Callable[[Impressions], Matrix]] = {GIVEN: as_given, "touched": touched_first}
 # One choice: there are rows enough, and each more costs minutes.
 _GRIDS: dict[str, classifiers.Grid] = {"gbt": ({"maxDepth": 5},), "logistic": ({"regParam": 0.0001},)}
 _INNER = 2
@@ -37,12 +37,12 @@ def run(
     """Facts of each algorithm, on the lists of the test part."""
     test = ~shown.train
     users, rows = shown.users[test], test[shown.lists]
-    results, ranks = {}, {GIVEN: reciprocal_ranks(shown, as_given(shown))[test]}
+    results, ranks = {}, {GIVEN: reciprocal_ranks(shown, order(GIVEN)(shown))[test]}
     for name in algorithms:
         tell(name)
         facts: dict[str, Any] = {}
-        if name in _BASELINES:
-            scores = _BASELINES[name](shown)
+        if name in ORDERS:
+            scores = order(name)(shown)
         else:
             assert spark is not None
             scores, facts = _learnt(spark, shown, rows, name, seed)

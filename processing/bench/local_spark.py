@@ -45,7 +45,7 @@ def session() -> Iterator[SparkSession]:
 def _configuration(folder: Path) -> dict[str, bool | float | int | str | None]:
     return {
         "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Xss16m -Dderby.system.home={folder}",
+        "spark.driver.extraJavaOptions": "-Xss16m",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "2g",
         "spark.local.dir": str(folder),

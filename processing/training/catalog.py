@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from processing.training.impressions import Impressions, Matrix
     from processing.training.item_models import Recommender
     from processing.training.session_models import Learner
 
@@ -22,8 +24,17 @@ NEXT_ITEM = {
     "vsknn": "processing.training.session_models:Vsknn",
     "blend": "processing.training.session_models:Blend",
 }
-CLASSIFIERS = ("gbt", "forest", "logistic")  # MLlib's, in processing.training.classifiers
-RERANKERS = ("given", "touched", "logistic", "gbt")
+# MLlib's, made by processing.training.classifiers: the parameters among which inner folds choose.
+CLASSIFIERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "gbt": ({"maxDepth": 3}, {"maxDepth": 5}),
+    "forest": ({"maxDepth": 7}, {"maxDepth": 11}),
+    "logistic": ({"regParam": 0.0001}, {"regParam": 0.01}),
+}
+ORDERS = {
+    "given": "processing.training.impressions:as_given",
+    "touched": "processing.training.impressions:touched_first",
+}
+RERANKERS = (*ORDERS, "logistic", "gbt")
 SPARK = frozenset({"als", *CLASSIFIERS})  # these need a session
 
 
@@ -36,4 +47,10 @@ def recommender(name: str) -> type[Recommender]:
 def next_item(name: str) -> Learner:
     """One of NEXT_ITEM: what makes a model of sessions."""
     found: Learner = resolve_name(NEXT_ITEM[name])
+    return found
+
+
+def order(name: str) -> Callable[[Impressions], Matrix]:
+    """One of ORDERS: scores without any model."""
+    found: Callable[[Impressions], Matrix] = resolve_name(ORDERS[name])
     return found

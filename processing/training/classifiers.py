@@ -34,6 +34,8 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from processing.training.catalog import CLASSIFIERS
+
 Parameters = Mapping[str, Any]
 Grid = Sequence[Parameters]
 
@@ -43,11 +45,6 @@ _FIXED: Mapping[str, Parameters] = {
     "gbt": {"maxIter": 50, "stepSize": 0.1, "subsamplingRate": 0.7, "minInstancesPerNode": 10},
     "forest": {"numTrees": 100, "minInstancesPerNode": 5},
     "logistic": {"maxIter": 100, "standardization": False},
-}
-GRIDS: Mapping[str, Grid] = {
-    "gbt": ({"maxDepth": 3}, {"maxDepth": 5}),
-    "forest": ({"maxDepth": 7}, {"maxDepth": 11}),
-    "logistic": ({"regParam": 0.0001}, {"regParam": 0.01}),
 }
 _OUTPUT = {"probabilityCol": "_probability", "rawPredictionCol": "_raw", "predictionCol": "_prediction"}
 
@@ -101,15 +98,17 @@ def fit(
     Medians, categories and scales are those of the whole frame, labels apart. Raises ValueError for an unknown
     algorithm, no columns, a single fold, or rows of one label only.
     """
-    if algorithm not in GRIDS or not (numeric or categorical):
-        raise ValueError(f"{algorithm!r} is none of {', '.join(GRIDS)}" if numeric or categorical else "no columns")
+    if algorithm not in CLASSIFIERS or not (numeric or categorical):
+        raise ValueError(
+            f"{algorithm!r} is none of {', '.join(CLASSIFIERS)}" if numeric or categorical else "no columns"
+        )
     prepared_by = Pipeline(stages=_preparation(algorithm, numeric, categorical)).fit(frame)
     prepared = prepared_by.transform(frame).select(
         "_features", F.col(_quoted(label)).cast("double").alias("_label"), F.col(_quoted(fold)).alias("_fold")
     )
     prepared = prepared.withColumn("_weight", _weight(prepared)).cache()
     try:
-        choices = grid or GRIDS[algorithm]
+        choices = grid or CLASSIFIERS[algorithm]
         best, held_out = _choose(algorithm, prepared, choices, seed)
         slope, intercept = _calibration(held_out)
         model = _estimator(algorithm, choices[best], seed).fit(prepared)
