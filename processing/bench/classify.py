@@ -22,7 +22,7 @@ from processing.classification_metrics import evaluate, reliability
 from processing.training import classifiers
 from processing.training.splits import stratified_folds
 
-INNER = 3
+INNER = 2
 BASELINE = "base rate"
 Progress = Callable[[str], None]
 Vector = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ def run(
                 "_inner": inner,
             }
         )
-        frame = spark.createDataFrame(table).coalesce(2).cache()
+        frame = classifiers.frame_of(spark, table).cache()
         results[title] = {BASELINE: _facts(examples.labels, outer, _base_rates(examples.labels, outer))}
         for name in algorithms:
             probabilities, models = np.zeros(len(outer)), []

@@ -73,8 +73,9 @@ def _learnt(
             "_inner": shown.users[shown.lists] % _INNER,
         }
     )
-    train = spark.createDataFrame(table.filter(~test)).coalesce(2)
+    train = classifiers.frame_of(spark, table.filter(~test)).cache()
     model = classifiers.fit(train, "_clicked", list(known), (), "_inner", name, _GRIDS[name], seed)
+    train.unpersist()
     scored = model.score(spark.createDataFrame(table.filter(test))).select("_row", "probability").toArrow()
     probabilities = np.zeros(len(test))
     probabilities[scored["_row"].to_numpy()] = scored["probability"].to_numpy()

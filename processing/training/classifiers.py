@@ -41,12 +41,12 @@ Grid = Sequence[Parameters]
 
 PLACES = 30  # categories of a column that are told apart
 _LEAST = 1e-6
+_ROWS = 100_000  # in a partition, of what this process has read
 _FIXED: Mapping[str, Parameters] = {
-    "gbt": {"maxIter": 50, "stepSize": 0.1, "subsamplingRate": 0.7, "minInstancesPerNode": 10},
-    "forest": {"numTrees": 100, "minInstancesPerNode": 5},
+    "gbt": {"maxIter": 30, "stepSize": 0.2, "subsamplingRate": 0.7, "minInstancesPerNode": 10},
+    "forest": {"numTrees": 60, "minInstancesPerNode": 5},
     "logistic": {"maxIter": 100, "standardization": False},
 }
-_OUTPUT = {"probabilityCol": "_probability", "rawPredictionCol": "_raw", "predictionCol": "_prediction"}
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,11 @@ def fit(
     return Classifier(pipeline, algorithm, dict(choices[best]), slope, intercept, importances)
 
 
+def frame_of(spark: SparkSession, table: pa.Table) -> DataFrame:
+    """A table of this process in few partitions: trees are grown by many small jobs, whose tasks cost more than rows."""
+    return spark.createDataFrame(table).coalesce(1 + len(table) // _ROWS)
+
+
 def _preparation(algorithm: str, numeric: Sequence[str], categorical: Sequence[str]) -> list[Any]:
     """Columns under short names of ours, then `_features`: numbers first, in their order, then categories."""
     numbers, texts = range(len(numeric)), range(len(categorical))
@@ -175,7 +180,7 @@ def _choose(algorithm: str, prepared: DataFrame, choices: Grid, seed: int) -> tu
         return scored.select("_label", _log_odds().alias("_log_odds"))
 
     tasks = [(parameters, fold) for parameters in choices for fold in folds]
-    frames = _side_by_side(held_out, tasks)
+    frames = _side_by_side(inheritable_thread_target(prepared.sparkSession)(held_out), tasks)
     pooled = [reduce(DataFrame.union, frames[at : at + len(folds)]) for at in range(0, len(tasks), len(folds))]
     if len(pooled) == 1:
         return 0, pooled[0]
@@ -189,7 +194,7 @@ def _side_by_side(work: Callable[[Any], DataFrame], tasks: Sequence[Any]) -> lis
     """Two at a time: between the small jobs of one, Spark's scheduler has time for the other's."""
     pool = ThreadPool(2)
     try:
-        return pool.map(inheritable_thread_target(work), tasks, chunksize=1)
+        return pool.map(work, tasks, chunksize=1)
     finally:
         pool.close()
 
@@ -202,12 +207,15 @@ def _calibration(held_out: DataFrame) -> tuple[float, float]:
 
 
 def _estimator(algorithm: str, parameters: Parameters, seed: int) -> Any:
-    options: dict[str, Any] = {"featuresCol": "_features", "labelCol": "_label", "weightCol": "_weight", **_OUTPUT}
+    options: dict[str, Any] = {"featuresCol": "_features", "labelCol": "_label", "weightCol": "_weight"}
     options |= {**_FIXED[algorithm], **parameters}
     if algorithm == "logistic":
-        return LogisticRegression(**options)
-    options["seed"] = seed
-    return GBTClassifier(**options) if algorithm == "gbt" else RandomForestClassifier(**options)
+        estimator: Any = LogisticRegression(**options)
+    else:
+        options["seed"] = seed
+        estimator = GBTClassifier(**options) if algorithm == "gbt" else RandomForestClassifier(**options)
+    # Trees take these by their setters alone.
+    return estimator.setProbabilityCol("_probability").setRawPredictionCol("_raw").setPredictionCol("_prediction")
 
 
 def _log_odds() -> Any:
