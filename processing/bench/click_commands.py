@@ -53,12 +53,19 @@ def classify(
 
     names = chosen(algorithms, CLASSIFIERS)
     try:
+        import numpy as np
+
         from processing.bench.examples import read_examples
     except ImportError as error:
         raise needs("classify") from error
     examples = read_examples(file, label, positive, ignore, categorical)
     if unknown := set(without) - {*examples.numeric, *examples.categorical}:
         raise click.UsageError(f"--without: {', '.join(sorted(unknown))}: not among the columns that are learnt from")
+    counts = np.bincount(examples.labels)
+    if counts.min() < 2 * folds:
+        raise click.UsageError(
+            f"--folds: {folds} need {2 * folds} rows of each kind; {counts[1]} of {len(examples.labels)} are positive"
+        )
     with Console(stderr=True).status("starting Spark") as status, spark_where(True) as spark:
         from processing.bench.classify import run
 
@@ -114,7 +121,10 @@ def impressions(file: Path, split: str, algorithms: str, seed: int, as_json: boo
         shown = replay(read_actions(file), how.part)
         if shown.train.all() or not shown.train.any():
             raise click.UsageError(f"{file}: of {len(shown.train)} lists {int(shown.train.sum())} are before the split")
-        results = _run_impressions(spark, shown, names, seed, status.update)
+        try:
+            results = _run_impressions(spark, shown, names, seed, status.update)
+        except ValueError as error:
+            raise click.UsageError(f"{file}: {error}") from error
     facts = {"split": split, "train_lists": int(shown.train.sum()), "test_lists": int((~shown.train).sum())}
     facts |= {"without_list": shown.without_list, "clicked_elsewhere": shown.clicked_elsewhere, "results": results}
     if as_json:

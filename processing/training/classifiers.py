@@ -120,7 +120,7 @@ def fit(
 
 
 def frame_of(spark: SparkSession, table: pa.Table) -> DataFrame:
-    """A table of this process in few partitions: trees are grown by many small jobs, whose tasks cost more than rows."""
+    """A table of this process in few partitions: trees grow by many small jobs, whose tasks cost more than rows."""
     return spark.createDataFrame(table).coalesce(1 + len(table) // _ROWS)
 
 

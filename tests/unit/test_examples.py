@@ -68,6 +68,7 @@ def test_a_label_that_is_none_is_named(tmp_path: Path, label: str, positive: str
     [
         (["--without", "color,size"], "--without: color,size: not among the columns"),
         (["--without", "id"], "--without: id: not among the columns"),
+        (["--folds", "2"], "--folds: 2 need 4 rows of each kind; 1 of 4 are positive"),
         (["--algorithms", "svm"], "--algorithms: svm: choose of gbt"),
     ],
 )
