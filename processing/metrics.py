@@ -71,3 +71,19 @@ def bootstrap(values: Sequence[float], resamples: int = 1000, seed: int = 42) ->
     )
     low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(*(round(float(number), 6) for number in (sample.mean(), low, high)))
+
+
+def bootstrap_ratio(sums: Sequence[float], counts: Sequence[float], resamples: int = 1000, seed: int = 42) -> Estimate:
+    """The mean over all that users have, from each user's sum and count; the interval is over users, as of `bootstrap`.
+    None without counts."""
+    above, below = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    above, below = above[below > 0], below[below > 0]
+    if not len(below):
+        return Estimate(None, None, None)
+    random = np.random.default_rng(seed)
+    ratios = np.empty(resamples)
+    for resample in range(resamples):
+        drawn = random.integers(0, len(below), len(below))
+        ratios[resample] = above[drawn].sum() / below[drawn].sum()
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Estimate(*(round(float(number), 6) for number in (above.sum() / below.sum(), low, high)))

@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.errors import DependencyError
+import processing.bench.click_commands  # noqa: F401 - adds its commands to the group
 from ingest.bench.commands import bench
+from processing.bench.options import FILE, cells, chosen, needs, spark_where
+from processing.training.catalog import NEXT_ITEM, RECOMMENDERS, SPARK
 
 if TYPE_CHECKING:
     from processing.bench.files import Ratings
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_ALGORITHMS = ("popularity", "cooccurrence", "ease")
-_NEXT = ("popularity", "markov", "vsknn", "blend")
 _RANKING, _OF_ALL = ("ndcg", "recall", "map", "mrr"), ("coverage", "novelty_bits")
 
 
 @bench.command("ratings")
-@click.option("--file", type=_FILE, help="Ratings that `--split` divides.")
+@click.option("--file", type=FILE, help="Ratings that `--split` divides.")
 @click.option(
     "--split", default="stratified:0.75", show_default=True, help="stratified:SHARE, time:SHARE, kfold:FOLDS."
 )
-@click.option("--train", type=_FILE, help="Ratings to learn from, beside --test, instead of --file.")
-@click.option("--test", type=_FILE)
-@click.option("--algorithms", default=",".join(_ALGORITHMS), show_default=True, help="Separated by commas.")
+@click.option("--train", type=FILE, help="Ratings to learn from, beside --test, instead of --file.")
+@click.option("--test", type=FILE)
+@click.option("--algorithms", default=",".join(RECOMMENDERS), show_default=True, help="Separated by commas.")
 @click.option("--k", type=click.IntRange(1), default=10, show_default=True, help="Length of the lists.")
 @click.option("--seed", default=42, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
@@ -43,31 +42,33 @@ def ratings(
 ) -> dict[str, Any]:
     """Recommenders on columns user, item, rating and, if there is one, timestamp: CSV, TSV, JSON lines or Parquet.
 
-    Parameters are tuned inside the train part; intervals are of 95 % over users, by bootstrap.
+    Lists are made of all items that a user has not in the train part, and compared with what the test part shows the
+    user to have met. Parameters are tuned inside the train part; intervals are of 95 % over users, by bootstrap;
+    differences from popularity are of the same users.
+
+    als and biases say what a rating will be: RMSE and MAE are over the test rows whose user and item the train part
+    has; how many others there are is printed. als is MLlib's and starts Spark on this machine (Java 17 or 21); the rest
+    needs none.
     """
     from rich.console import Console
 
-    names = _chosen(algorithms, _ALGORITHMS)
+    names = chosen(algorithms, RECOMMENDERS)
     if (file is None) == (train is None or test is None):
         raise click.UsageError("give --file, or both --train and --test")
     try:
         from processing.bench.ratings import run
         from processing.training.splits import Split
     except ImportError as error:
-        raise _needs("ratings") from error
+        raise needs("ratings") from error
     try:
         how = Split.parse(split)
         parts = _parts(file, how, train, test, seed)
-        console = Console(stderr=True)
-        with console.status("") as status:
-            inner = how if how.kind == "time" else Split("stratified", 0.75)
-            facts = {
-                "k": k,
-                "split": split if file else None,
-                "results": run(parts, inner, names, k, seed, status.update),
-            }
+        inner = how if how.kind == "time" else Split("stratified", 0.75)
+        with Console(stderr=True).status("") as status, spark_where(bool(SPARK & set(names))):
+            results = run(parts, inner, names, k, seed, status.update)
     except ValueError as error:
         raise click.UsageError(f"--split: {error}") from error
+    facts = {"k": k, "split": split if file else None, "results": results}
     if as_json:
         click.echo(json.dumps(facts))
     else:
@@ -76,22 +77,27 @@ def ratings(
 
 
 @bench.command("next-item")
-@click.option("--train", type=_FILE, required=True, help="Sessions to learn from.")
-@click.option("--test", type=_FILE, required=True, help="Sessions whose next items are guessed.")
-@click.option("--algorithms", default=",".join(_NEXT), show_default=True, help="Separated by commas.")
+@click.option("--train", type=FILE, required=True, help="Sessions to learn from.")
+@click.option("--test", type=FILE, required=True, help="Sessions whose next items are guessed.")
+@click.option("--algorithms", default=",".join(NEXT_ITEM), show_default=True, help="Separated by commas.")
 @click.option("--k", type=click.IntRange(1), default=20, show_default=True, help="Length of the lists.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 def next_item(train: Path, test: Path, algorithms: str, k: int, as_json: bool) -> dict[str, Any]:
-    """What comes next in a session: columns session, item, and time or order; CSV, TSV, JSON lines or Parquet."""
+    """What comes next in a session: columns session, item, and time or order; CSV, TSV, JSON lines or Parquet.
+
+    For each item of a test session but the first, what was before it is given and it is the one right answer.
+    Intervals are of 95 % over sessions, by bootstrap; so are the differences from popularity and from the Markov chain,
+    which are of the same predictions.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    names = _chosen(algorithms, _NEXT)
+    names = chosen(algorithms, NEXT_ITEM)
     try:
         from processing.bench.files import read_sessions
-        from processing.bench.next_item import run
+        from processing.bench.next_item import BASELINES, run
     except ImportError as error:
-        raise _needs("next-item") from error
+        raise needs("next-item") from error
     with Console(stderr=True).status("reading") as status:
         learnt, held_out = read_sessions(train, test)
         facts: dict[str, Any] = {"k": k, "results": run(learnt, held_out, names, k, status.update)}
@@ -99,28 +105,17 @@ def next_item(train: Path, test: Path, algorithms: str, k: int, as_json: bool) -
         click.echo(json.dumps(facts))
         return facts
     table = Table("", f"recall@{k}", "95 %", f"MRR@{k}", "95 %", "predictions", box=None)
+    ahead = Table("", "ahead of", f"recall@{k}", "95 %", f"MRR@{k}", "95 %", box=None)
     for name, result in facts["results"].items():
-        cells = [
-            cell for metric in ("recall", "mrr") for cell in _estimate(result[metric], result[f"{metric}_interval"])
-        ]
-        table.add_row(name, *cells, f"{result['predictions']:,}")
+        table.add_row(name, *cells(result, "recall"), *cells(result, "mrr"), f"{result['predictions']:,}")
+        for other in BASELINES:
+            if f"recall_over_{other}" in result:
+                differences = [cells(result, f"{metric}_over_{other}", signed=True) for metric in ("recall", "mrr")]
+                ahead.add_row(name, other, *differences[0], *differences[1])
     Console().print(table)
+    if ahead.row_count:
+        Console().print(ahead)
     return facts
-
-
-def _chosen(algorithms: str, known: tuple[str, ...]) -> list[str]:
-    names = [name.strip() for name in algorithms.split(",")]
-    if unknown := set(names) - set(known):
-        raise click.UsageError(f"--algorithms: {', '.join(sorted(unknown))}: choose of {', '.join(known)}")
-    return names
-
-
-def _needs(command: str) -> DependencyError:
-    return DependencyError(f"clickstream bench {command} needs numpy: pip install 'clickstream[spark]'")
-
-
-def _estimate(mean: float | None, interval: list[float] | None) -> tuple[str, str]:
-    return ("", "") if mean is None or interval is None else (f"{mean:.3f}", f"[{interval[0]:.3f}, {interval[1]:.3f}]")
 
 
 def _parts(
@@ -140,16 +135,23 @@ def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", *(f"{name}@{facts['k']}" for name in _RANKING), "coverage", "novelty, bits", box=None)
-    for name, result in facts["results"].items():
-        cells = ["" if result[column] is None else f"{result[column]:.3f}" for column in (*_RANKING, *_OF_ALL)]
-        table.add_row(name, *cells)
-    console = Console()
-    console.print(table)
-    for name, result in facts["results"].items():
-        if result["ndcg_interval"] is not None:
-            low, high = result["ndcg_interval"]
-            click.echo(f"{name}: nDCG 95 % [{low:.3f}, {high:.3f}], {result['users']:,} users, {result['parameters']}")
+    console, results = Console(), facts["results"]
+    lists = Table("", *(f"{name}@{facts['k']}" for name in _RANKING), "coverage", "novelty, bits", box=None)
+    predictions = Table("", "RMSE", "95 %", "MAE", "95 %", "rows", "cold rows left out", box=None)
+    ahead = Table("", f"nDCG@{facts['k']}", "95 %", "over popularity", "95 %", "users", box=None)
+    for name, result in results.items():
+        lists.add_row(name, *(cells(result, column)[0] for column in (*_RANKING, *_OF_ALL)))
+        over = cells(result, "ndcg_over_popularity", signed=True)
+        ahead.add_row(name, *cells(result, "ndcg"), *over, f"{result['users']:,}")
+        if "predicted" in result:
+            rows = f"{result['predicted']:,}", f"{result['cold']:,}"
+            predictions.add_row(name, *cells(result, "rmse"), *cells(result, "mae"), *rows)
+    for table in (lists, ahead, predictions):
+        if table.row_count:
+            console.print(table)
+    for name, result in results.items():
+        if any(result["parameters"]):
+            click.echo(f"{name}: {'; '.join(dict.fromkeys(map(str, result['parameters'])))}")
 
 
 commands: list[click.Command] = [bench]

@@ -119,11 +119,7 @@ def _together(paths: tuple[Path, ...], tables: list[pa.Table]) -> tuple[dict[str
 
 def _columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pa.Table:
     """Ids as strings, everything else as numbers."""
-    table = _table(path)
-    if not len(table):
-        raise FileError(path, "no rows")
-    if len(set(table.column_names)) < len(table.column_names):
-        raise FileError(path, f"a column is there twice: {', '.join(table.column_names)}")
+    table = read_table(path)
     by_name = {name.split(":")[0].strip().lower(): name for name in table.column_names}
     found = {}
     for column in (*needed, *optional):
@@ -149,8 +145,18 @@ def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values.cast(pa.float64())
 
 
-def _table(path: Path) -> pa.Table:
-    """By its suffix, but for .gz: a tab in the first line means that it separates the columns."""
+def read_table(path: Path) -> pa.Table:
+    """By its suffix, but for .gz: a tab in the first line means that it separates the columns. Raises FileError for one
+    that can't be read, has no rows, or a column twice."""
+    table = _read(path)
+    if not len(table):
+        raise FileError(path, "no rows")
+    if len(set(table.column_names)) < len(table.column_names):
+        raise FileError(path, f"a column is there twice: {', '.join(table.column_names)}")
+    return table
+
+
+def _read(path: Path) -> pa.Table:
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     try:
         if kind == ".parquet":

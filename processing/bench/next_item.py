@@ -2,30 +2,33 @@
 
 Protocol. For each test session and each of its items but the first, the items before it are the beginning and it is
 the one right answer; answers that no train session has are left out, for all models alike. Means are over predictions,
-their intervals over sessions, by bootstrap.
+their intervals over sessions, by bootstrap; so are differences from the baselines, on the same predictions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from processing.bench.files import Sessions
-from processing.metrics import bootstrap
-from processing.training.session_models import MODELS, Popularity, top
+from processing.metrics import bootstrap_ratio
+from processing.training.catalog import next_item
+from processing.training.session_models import Popularity, top
 
 Progress = Callable[[str], None]
+BASELINES = ("popularity", "markov")
+_METRICS: dict[str, Callable[[int], float]] = {"recall": bool, "mrr": lambda rank: 1 / rank if rank else 0.0}
 
 
 def run(train: Sessions, test: Sessions, algorithms: Sequence[str], k: int, tell: Progress) -> dict[str, Any]:
     """Recall@k and MRR@k of each algorithm, and how many predictions they are of."""
     known = Popularity(train.items).counts
     popular = [item for item, _ in known.most_common(k)]
-    results = {}
+    ranks: dict[str, list[list[int]]] = {}
     for name in algorithms:
         tell(name)
-        model = MODELS[name](train.items)
-        ranks = [
+        model = next_item(name)(train.items)
+        of_sessions = [
             [
                 _rank(top(model.scores(items[:at]), popular, k), items[at])
                 for at in range(1, len(items))
@@ -33,8 +36,12 @@ def run(train: Sessions, test: Sessions, algorithms: Sequence[str], k: int, tell
             ]
             for items in test.items
         ]
-        results[name] = _numbers([of for of in ranks if of])
-    return results
+        ranks[name] = [of for of in of_sessions if of]
+    return {
+        name: _numbers(of)
+        | _differences(of, {other: ranks[other] for other in BASELINES if other in ranks.keys() - {name}})
+        for name, of in ranks.items()
+    }
 
 
 def _rank(ranked: list[int], answer: int) -> int:
@@ -44,10 +51,26 @@ def _rank(ranked: list[int], answer: int) -> int:
 
 def _numbers(sessions: list[list[int]]) -> dict[str, Any]:
     """Of the ranks in each session. A session's weight is the number of its predictions."""
-    predictions = sum(map(len, sessions))
-    facts: dict[str, Any] = {"predictions": predictions, "sessions": len(sessions)}
-    mean = predictions / len(sessions) if sessions else 1.0
-    for metric, value in {"recall": bool, "mrr": lambda rank: 1 / rank if rank else 0.0}.items():
-        estimate = bootstrap([sum(map(value, ranks)) / mean for ranks in sessions])
-        facts |= {metric: estimate.mean, f"{metric}_interval": estimate.interval}
+    counts = [len(ranks) for ranks in sessions]
+    facts: dict[str, Any] = {"predictions": sum(counts), "sessions": len(sessions)}
+    for metric, value in _METRICS.items():
+        facts |= _estimate(metric, [sum(map(value, ranks)) for ranks in sessions], counts)
     return facts
+
+
+def _differences(sessions: list[list[int]], baselines: Mapping[str, list[list[int]]]) -> dict[str, Any]:
+    """How far each metric is above that of each baseline."""
+    facts: dict[str, Any] = {}
+    counts = [len(ranks) for ranks in sessions]
+    for name, others in baselines.items():
+        for metric, value in _METRICS.items():
+            above = [
+                sum(map(value, ours)) - sum(map(value, theirs)) for ours, theirs in zip(sessions, others, strict=True)
+            ]
+            facts |= _estimate(f"{metric}_over_{name}", above, counts)
+    return facts
+
+
+def _estimate(name: str, sums: list[float], counts: list[int]) -> dict[str, Any]:
+    estimate = bootstrap_ratio(sums, counts)
+    return {name: estimate.mean, f"{name}_interval": estimate.interval}

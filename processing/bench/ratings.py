@@ -2,13 +2,16 @@
 
 Protocol. A user's test items are those of the test part that this user has not in the train part and that somebody has
 there; users without any don't count. Candidates are all items that the user has not in the train part. Parameters are
-chosen by nDCG@k of the same kind of split of the train part alone.
+chosen by nDCG@k of the same kind of split of the train part alone; those of an algorithm that predicts ratings by RMSE.
+
+RMSE and MAE are over the test rows whose user and item the train part has both, the same rows for every algorithm; the
+others, of which an algorithm could only say the mean, are counted as cold. Intervals are over users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,8 @@ import numpy.typing as npt
 
 from processing import metrics
 from processing.bench.files import Ratings
-from processing.training.item_models import RECOMMENDERS, Met, Recommender, combinations, top
+from processing.training.catalog import recommender
+from processing.training.item_models import Met, Predictor, Recommender, combinations, top
 from processing.training.splits import Split
 
 _USERS = 500  # scored at a time
@@ -32,62 +36,128 @@ class Lists:
     relevant: list[set[int]]
 
 
+@dataclass
+class Seen:
+    """What was seen of an algorithm in all parts: `values` of each metric and `errors` of each rating, by user."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+    errors: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = field(default_factory=list)
+    shown: set[int] = field(default_factory=set)
+    surprise: list[float] = field(default_factory=list)
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+    known: int = 0
+
+
 def run(
     parts: Sequence[tuple[Ratings, Ratings]], inner: Split, algorithms: Sequence[str], k: int, seed: int, tell: Progress
 ) -> dict[str, Any]:
     """Facts of each algorithm: metrics over the users of all (train, test) parts, and the parameters of each."""
-    results = {}
-    for name in algorithms:
-        values: dict[str, list[float]] = {}
-        shown: set[int] = set()
-        surprise: list[float] = []
-        chosen, known = [], 0
-        for number, (train, test) in enumerate(parts):
+    seen = {name: Seen() for name in algorithms}
+    for number, (train, test) in enumerate(parts):
+        met, split = _met(train), _inner(train, inner, seed)
+        for name in algorithms:
             tell(f"{name}, part {number + 1} of {len(parts)}")
-            parameters = tune(RECOMMENDERS[name], train, inner, k, seed)
-            lists = evaluate(RECOMMENDERS[name], parameters, train, test, k)
-            for metric, of_users in per_user(lists, k).items():
-                values.setdefault(metric, []).extend(of_users)
-            shown |= set(lists.ranked[lists.ranked >= 0].tolist())
-            surprise += _surprise(lists, train)
-            chosen.append(parameters)
-            known = max(known, len(np.unique(train.items)))
-        estimates = {metric: metrics.bootstrap(of_users) for metric, of_users in values.items()}
-        results[name] = {
-            **{metric: estimate.mean for metric, estimate in estimates.items()},
-            **{f"{metric}_interval": estimate.interval for metric, estimate in estimates.items()},
-            "coverage": round(len(shown) / known, 4) if known else None,
-            "novelty_bits": round(float(np.mean(surprise)), 4) if surprise else None,
-            "users": len(values["ndcg"]),
-            "parameters": chosen,
-        }
-    return results
+            _measure(seen[name], recommender(name), met, train, test, split, k)
+    cold = sum(int((~_warm(train, test)).sum()) for train, test in parts)
+    popular = seen.get("popularity")
+    return {name: _facts(of, popular if name != "popularity" else None, cold) for name, of in seen.items()}
 
 
-def tune(recommender: type[Recommender], train: Ratings, inner: Split, k: int, seed: int) -> dict[str, Any]:
-    """The parameters with the best nDCG@k on a split of the train part; the first of equals."""
-    choices = combinations(recommender)
+def _measure(
+    seen: Seen,
+    kind: type[Recommender],
+    met: Met,
+    train: Ratings,
+    test: Ratings,
+    inner: tuple[Met, Ratings, Ratings],
+    k: int,
+) -> None:
+    parameters = tune(kind, inner, k)
+    model = kind(met, parameters)
+    lists = evaluate(model, met, train, test, k)
+    for metric, of_users in per_user(lists, k).items():
+        seen.values.setdefault(metric, []).extend(of_users)
+    if isinstance(model, Predictor):
+        seen.errors.append(_errors(model, train, test))
+    seen.shown |= set(lists.ranked[lists.ranked >= 0].tolist())
+    seen.surprise += _surprise(lists, train)
+    seen.parameters.append(parameters)
+    seen.known = max(seen.known, len(np.unique(train.items)))
+
+
+def _facts(seen: Seen, popular: Seen | None, cold: int) -> dict[str, Any]:
+    estimates = {metric: metrics.bootstrap(of_users) for metric, of_users in seen.values.items()}
+    if popular is not None:
+        for metric in ("ndcg", "recall"):
+            pairs = zip(seen.values[metric], popular.values[metric], strict=True)
+            estimates[f"{metric}_over_popularity"] = metrics.bootstrap([ours - theirs for ours, theirs in pairs])
+    if seen.errors:
+        estimates |= _accuracy(seen.errors)
+    return {
+        **{metric: estimate.mean for metric, estimate in estimates.items()},
+        **{f"{metric}_interval": estimate.interval for metric, estimate in estimates.items()},
+        "coverage": round(len(seen.shown) / seen.known, 4) if seen.known else None,
+        "novelty_bits": round(float(np.mean(seen.surprise)), 4) if seen.surprise else None,
+        "users": len(seen.values["ndcg"]),
+        **({"predicted": sum(len(of) for _, of in seen.errors), "cold": cold} if seen.errors else {}),
+        "parameters": seen.parameters,
+    }
+
+
+def tune(kind: type[Recommender], inner: tuple[Met, Ratings, Ratings], k: int) -> dict[str, Any]:
+    """The parameters that do best on a split of the train part; the first of equals."""
+    choices = combinations(kind)
     if len(choices) == 1:
         return choices[0]
-    mask = next(inner.masks(train.users, train.times, seed))
-    fit, held_out = train.part(mask), train.part(~mask)
-    reached = [
-        float(np.mean(per_user(evaluate(recommender, choice, fit, held_out, k), k)["ndcg"] or [0.0]))
-        for choice in choices
-    ]
-    return choices[int(np.argmax(reached))]
+    return choices[int(np.argmax([_merit(kind(inner[0], choice), *inner, k) for choice in choices]))]
 
 
-def evaluate(
-    recommender: type[Recommender], parameters: dict[str, Any], train: Ratings, test: Ratings, k: int
-) -> Lists:
+def _merit(model: Recommender, met: Met, fit: Ratings, held_out: Ratings, k: int) -> float:
+    if isinstance(model, Predictor):
+        _, errors = _errors(model, fit, held_out)
+        return -float(np.mean(errors**2)) if len(errors) else 0.0
+    return float(np.mean(per_user(evaluate(model, met, fit, held_out, k), k)["ndcg"] or [0.0]))
+
+
+def evaluate(model: Recommender, met: Met, train: Ratings, test: Ratings, k: int) -> Lists:
     """The lists of the users who count."""
-    met = Met(train.users, train.items, train.values, train.times, len(train.item_ids))
     relevant = _relevant(train, test)
     users = np.array(sorted(relevant), dtype=np.int64)
-    model = recommender(met, parameters)
     ranked = [top(model, met, some, k) for some in _chunks(users)]
     return Lists(users, np.concatenate(ranked) if ranked else np.empty((0, k), np.int64), [relevant[u] for u in users])
+
+
+def _errors(model: Predictor, train: Ratings, test: Ratings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Predicted less given, of the rows that are not cold; and whose they are."""
+    warm = test.part(_warm(train, test))
+    return warm.users, model.predict(warm.users, warm.items) - warm.values
+
+
+def _accuracy(errors: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]) -> dict[str, metrics.Estimate]:
+    users, off = (np.concatenate(columns) for columns in zip(*errors, strict=True))
+    counts = np.bincount(users).tolist()
+    squared = metrics.bootstrap_ratio(np.bincount(users, weights=off**2).tolist(), counts)
+    absolute = metrics.bootstrap_ratio(np.bincount(users, weights=np.abs(off)).tolist(), counts)
+    # A quantile's root is the root's quantile.
+    roots = (None if of is None else round(of**0.5, 6) for of in (squared.mean, squared.low, squared.high))
+    return {"rmse": metrics.Estimate(*roots), "mae": absolute}
+
+
+def _met(ratings: Ratings) -> Met:
+    return Met(ratings.users, ratings.items, ratings.values, ratings.times, len(ratings.item_ids))
+
+
+def _inner(train: Ratings, split: Split, seed: int) -> tuple[Met, Ratings, Ratings]:
+    """The split of a train part by which parameters are chosen: what to learn from, twice, and what to guess."""
+    mask = next(split.masks(train.users, train.times, seed))
+    fit = train.part(mask)
+    return _met(fit), fit, train.part(~mask)
+
+
+def _warm(train: Ratings, test: Ratings) -> npt.NDArray[np.bool_]:
+    """The rows of the test part whose user and item are in the train part."""
+    warm: npt.NDArray[np.bool_] = np.isin(test.users, train.users) & np.isin(test.items, train.items)
+    return warm
 
 
 def per_user(lists: Lists, k: int) -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -23,6 +23,9 @@ class NextItem(Protocol):
 
     def scores(self, beginning: Sequence[int]) -> Mapping[int, float]:
         """Item -> score, higher is likelier; `beginning` has an item at least."""
+
+
+Learner = Callable[[Sequence[Sequence[int]]], NextItem]
 
 
 class Popularity:
@@ -88,14 +91,6 @@ class Blend:
         for item, score in self._chain.scores(beginning).items():
             scores[item] = scores.get(item, 0.0) + self._share * score
         return scores
-
-
-MODELS: dict[str, type[Popularity] | type[Markov] | type[Vsknn] | type[Blend]] = {
-    "popularity": Popularity,
-    "markov": Markov,
-    "vsknn": Vsknn,
-    "blend": Blend,
-}
 
 
 def top(scores: Mapping[int, float], popular: Sequence[int], n: int) -> list[int]:

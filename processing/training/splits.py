@@ -50,6 +50,11 @@ class Split:
                 yield folds != fold
 
 
+def stratified_folds(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """The fold of each row, from 0: each has the same share of each group, as far as whole rows allow."""
+    return (_places(groups, seed) * folds).astype(np.int64)
+
+
 def _places(users: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.float64]:
     """For each row its place among its user's rows in a random order, from 0 up to but not 1.
 

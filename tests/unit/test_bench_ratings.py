@@ -14,7 +14,7 @@ from pyarrow import parquet as pq
 
 from processing.bench.commands import bench
 from processing.bench.files import FileError, Ratings, read_ratings
-from processing.metrics import average_precision_at_k, reciprocal_rank_at_k
+from processing.metrics import average_precision_at_k, bootstrap_ratio, reciprocal_rank_at_k
 
 ROWS = [("u1", "a", 4.0, 10.0), ("u2", "b", 3.0, 20.0), ("u1", "b", 5.0, 30.0)]
 
@@ -94,8 +94,11 @@ def planted(folder: Path, users: int = 120) -> Path:
     return path
 
 
+WITHOUT_SPARK = ("--algorithms", "popularity,biases,cooccurrence,ease")
+
+
 def run(*arguments: object) -> dict[str, dict[str, float]]:
-    result = CliRunner().invoke(bench, ["ratings", *map(str, arguments), "--json"])
+    result = CliRunner().invoke(bench, ["ratings", *WITHOUT_SPARK, *map(str, arguments), "--json"])
     assert result.exit_code == 0, result.output
     facts: dict[str, dict[str, float]] = json.loads(result.stdout)["results"]
     return facts
@@ -105,7 +108,31 @@ def test_planted_tastes_are_found_and_popularity_does_not_find_them(tmp_path: Pa
     facts = run("--file", planted(tmp_path), "--k", 5)
     assert facts["ease"]["ndcg"] > 1.3 * facts["popularity"]["ndcg"]
     assert facts["cooccurrence"]["ndcg"] > 1.3 * facts["popularity"]["ndcg"]
+    ahead = facts["ease"]["ndcg_over_popularity"]
+    assert ahead == pytest.approx(facts["ease"]["ndcg"] - facts["popularity"]["ndcg"], abs=1e-5)
+    low, high = facts["ease"]["ndcg_over_popularity_interval"]  # type: ignore[misc]
+    assert 0 < low < ahead < high
+    assert "ndcg_over_popularity" not in facts["popularity"]
     assert facts == run("--file", planted(tmp_path), "--k", 5)
+
+
+def test_ratings_of_whom_or_what_train_does_not_know_are_counted_and_left_out(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("user,item,rating\nu,a,4\nu,b,4\nv,a,2\nv,b,2\n")
+    test.write_text("user,item,rating\nu,a,4\nv,b,1\nw,a,1\nu,c,1\n")
+    facts = run("--train", train, "--test", test)
+    assert (facts["biases"]["predicted"], facts["biases"]["cold"]) == (2, 2)
+    # The mean is 3, users are 1 and -1 off; the rating that draws least to 0 does best inside train: 2 / (2 + 1).
+    off = np.array([3 + 2 / 3 - 4, 3 - 2 / 3 - 1])
+    assert facts["biases"]["rmse"] == pytest.approx(np.sqrt((off**2).mean()), abs=1e-5)
+    assert facts["biases"]["mae"] == pytest.approx(np.abs(off).mean(), abs=1e-5)
+    assert "rmse" not in facts["ease"]
+
+
+def test_a_mean_over_all_rows_weighs_users_by_their_rows() -> None:
+    estimate = bootstrap_ratio([10.0, 0.0, 7.0], [10, 90, 0])
+    assert estimate.mean == 0.1 and estimate.interval == [0, 1]
+    assert bootstrap_ratio([], []).mean is None
 
 
 def test_folds_measure_each_user_in_each_fold(tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ def test_a_cycle_is_learnt_and_what_nobody_has_is_not_counted(tmp_path: Path) ->
     assert facts["markov"]["recall"] == facts["markov"]["mrr"] == 1
     assert facts["popularity"]["recall"] < 0.5
     assert facts["markov"]["predictions"] == 3
+    ahead = facts["markov"]["recall_over_popularity"]
+    assert ahead == pytest.approx(facts["markov"]["recall"] - facts["popularity"]["recall"], abs=1e-5)
+    assert facts["vsknn"].keys() > {"mrr_over_markov", "mrr_over_markov_interval"}
+    assert "mrr_over_markov" not in facts["markov"]
 
 
 def test_an_unknown_algorithm_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""How good probabilities of yes are. Pure: numpy in, numbers out.
+
+The area under the ROC curve counts ties as halves; that under the precision-recall curve is average precision, without
+interpolation (Davis and Goadrich, 2006). Calibration: expected calibration error (Naeini et al., 2015) over bins of
+equal counts. Intervals are the percentile bootstrap over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from processing.metrics import Estimate
+
+Vector = npt.NDArray[np.float64]
+_LEAST = 1e-6  # a probability is not taken for surer, or one mistake would weigh without end
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Rows of like probability: the mean predicted, the share that was yes, how many."""
+
+    predicted: float
+    observed: float
+    count: int
+
+
+def evaluate(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, resamples: int = 1000, seed: int = 42
+) -> dict[str, Estimate]:
+    """auc, pr_auc, log_loss, brier and ece (expected calibration error), the last without interval, of labels 0 and 1.
+
+    Raises ValueError unless both labels are there.
+    """
+    yes, surely = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    if not 0 < yes.sum() < len(yes):
+        raise ValueError("rows of one label only")
+    curves, losses, squares = _Curves(yes, surely), _losses(yes, surely), (surely - yes) ** 2
+    random, n = np.random.default_rng(seed), len(yes)
+    numbers = {"auc": curves.auc, "pr_auc": curves.pr_auc, "log_loss": _mean(losses), "brier": _mean(squares)}
+    whole = np.ones(n)
+    drawn: dict[str, list[float]] = {name: [] for name in numbers}
+    for _ in range(resamples):
+        weights = np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64)
+        if 0 < yes @ weights < n:
+            for name, number in numbers.items():
+                drawn[name].append(number(weights))
+    estimates = {}
+    for name, number in numbers.items():
+        low, high = np.percentile(drawn[name], [2.5, 97.5])
+        estimates[name] = Estimate(*(round(float(value), 6) for value in (number(whole), low, high)))
+    error = sum(abs(one.predicted - one.observed) * one.count for one in reliability(yes, surely)) / n
+    return estimates | {"ece": Estimate(round(error, 6), None, None)}
+
+
+def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 10) -> list[Bin]:
+    """The reliability curve in bins of equal counts, by ascending probability."""
+    yes, surely = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    parts = np.array_split(np.argsort(surely, kind="stable"), bins)
+    return [
+        Bin(round(float(surely[rows].mean()), 6), round(float(yes[rows].mean()), 6), len(rows))
+        for rows in parts
+        if len(rows)
+    ]
+
+
+class _Curves:
+    """Areas under both curves for rows that count `weights` times; sorted once for all weights."""
+
+    def __init__(self, yes: Vector, scores: Vector) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        self._yes = yes[self._order]
+        ranked = scores[self._order]
+        self._ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])  # equal scores are one step of the curve
+
+    def auc(self, weights: Vector) -> float:
+        found, wrong = self._counts(weights)
+        return float(np.trapezoid(np.r_[0.0, found], np.r_[0.0, wrong]) / (found[-1] * wrong[-1]))
+
+    def pr_auc(self, weights: Vector) -> float:
+        found, wrong = self._counts(weights)
+        taken = found + wrong
+        precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
+        return float(np.diff(found, prepend=0.0) @ precision / found[-1])
+
+    def _counts(self, weights: Vector) -> tuple[Vector, Vector]:
+        ranked = weights[self._order]
+        return np.cumsum(ranked * self._yes)[self._ends], np.cumsum(ranked * (1 - self._yes))[self._ends]
+
+
+def _mean(values: Vector) -> Callable[[Vector], float]:
+    """The mean of rows that count `weights` times."""
+    return lambda weights: float(values @ weights / weights.sum())
+
+
+def _losses(yes: Vector, surely: Vector) -> Vector:
+    kept = np.clip(surely, _LEAST, 1 - _LEAST)
+    losses: Vector = -(yes * np.log(kept) + (1 - yes) * np.log(1 - kept))
+    return losses
