@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Events = Callable[..., "DataFrame"]
+KNOWN = "event_id STRING, batch BIGINT, partition INT, offset BIGINT, payload_hash BIGINT"  # as curation looks back
 
 
 @pytest.fixture(scope="session")
@@ -108,12 +110,10 @@ def events(spark: SparkSession, raw_rows: Events) -> Events:
 
     from processing import curate, tables
 
-    nothing = "event_id STRING, batch BIGINT, partition INT, offset BIGINT"
-
     def make(*clicks: ClickEvent, batch: int = 1) -> DataFrame:
         landed = raw_rows(*((0, offset, event) for offset, event in enumerate(clicks)))
-        classified = curate.classify(landed, spark.createDataFrame([], nothing), batch)
-        rows = curate.curated(classified, None, None).withColumn("batch", F.lit(batch).cast("bigint"))
+        classified = curate.classify(landed, spark.createDataFrame([], KNOWN), batch)
+        rows = curate.curated(classified, None, timedelta()).withColumn("batch", F.lit(batch).cast("bigint"))
         return rows.select(*tables.EVENTS.columns)
 
     return make
