@@ -202,7 +202,7 @@ class _Visitor:
         return item
 
     def _event(
-        self, event_type: str, item: int | None = None, pause: bool = True, **fields: object
+        self, event_type: str, item: int | None = None, pause: bool = True, **fields: Any
     ) -> dict[str, object]:
         self._clock += int(self._random.uniform(3_000, 90_000)) if pause else 0
         self._count += 1
@@ -219,5 +219,5 @@ class _Visitor:
         return event | fields
 
 
-def _price(item: int) -> dict[str, object]:
+def _price(item: int) -> dict[str, Any]:
     return {"value": 5 + item % 37 + 0.99, "currency": "EUR"}
