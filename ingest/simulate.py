@@ -201,9 +201,7 @@ class _Visitor:
         self._known.add(item)
         return item
 
-    def _event(
-        self, event_type: str, item: int | None = None, pause: bool = True, **fields: Any
-    ) -> dict[str, object]:
+    def _event(self, event_type: str, item: int | None = None, pause: bool = True, **fields: Any) -> dict[str, object]:
         self._clock += int(self._random.uniform(3_000, 90_000)) if pause else 0
         self._count += 1
         event: dict[str, object] = {
