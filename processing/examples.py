@@ -64,7 +64,8 @@ def build(impressions: DataFrame, events: DataFrame, seen: DataFrame, as_of: dat
         (("visitor_id", "item_id"), PAIR, "pair_"),
     )
     for subject, features, prefix in subjects:
-        rows = feature_values.at_moments(seen, rows, subject, features, prefix)
+        values = feature_values.at_moments(seen, moments, subject, features, prefix)
+        rows = rows.join(values, on="moment_id", how="left")
     return (
         rows.withColumnRenamed("moment_id", "example_id")
         .withColumns({name: F.coalesce(name, F.lit(False)) for name in ("clicked", "converted")})

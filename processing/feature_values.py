@@ -25,9 +25,9 @@ def snapshot(events: DataFrame, subject: Sequence[str], features: Sequence[Featu
 
 
 def at_moments(
-    events: DataFrame, moments: DataFrame, subject: Sequence[str], features: Sequence[Feature], prefix: str
+    events: DataFrame, moments: DataFrame, subject: Sequence[str], features: Sequence[Feature], prefix: str = ""
 ) -> DataFrame:
-    """`moments` with a column prefix + name for each feature of its subject at its `time`; `moment_id` is its key.
+    """(moment_id, prefix + each feature) of `moments`: (moment_id, subject, time). Of each id there is one.
 
     Point-in-time: what is at or after `time` plays no part. Running sums over a subject's events are read off at each
     moment and at the beginnings of its windows, so the price is a sort, however many moments a window holds. They are
@@ -38,26 +38,23 @@ def at_moments(
     reference = events.agg(F.max("time")).collect()[0][0] or 0
     sums = {_key(part): _increment(part, reference) for part in base}
 
-    queries = moments.select(
-        F.struct("*").alias("moment"), *subject, F.explode(F.array(*map(F.lit, [0, *windows]))).alias("back")
-    ).withColumn("time", F.col("moment.time") - F.col("back"))
+    back = F.explode(F.array(*map(F.lit, [0, *windows]))).alias("back")
+    queries = moments.select("moment_id", *subject, F.col("time").alias("at"), back)
+    queries = queries.withColumn("time", F.col("at") - F.col("back"))
     facts = events.select(*subject, "time", *[value.alias(name) for name, value in sums.items()])
-    order = Window.partitionBy(*subject).orderBy("time", F.col("moment").isNull())  # before what happens at that time
-    so_far = order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    running = {
-        name: (F.max if name.startswith("last") else F.sum)(name).over(so_far) for name in sums
-    }  # null where nothing was
-    read = queries.unionByName(facts, allowMissingColumns=True).withColumns(running).filter(F.col("moment").isNotNull())
-    at = {
-        (name, back): F.max(F.when(F.col("back") == back, F.col(name))).alias(f"{name}@{back}")
+    before = F.col("moment_id").isNull()  # a moment comes before what happens at the same time
+    so_far = Window.partitionBy(*subject).orderBy("time", before).rowsBetween(Window.unboundedPreceding, 0)
+    running = {name: (F.max if name.startswith("last") else F.sum)(name).over(so_far) for name in sums}
+    read = queries.unionByName(facts, allowMissingColumns=True).withColumns(running).filter(~before)
+    at = [
+        F.max(F.when(F.col("back") == back, F.col(name))).alias(_at(name, back))
         for name in sums
         for back in [0, *windows]
-    }
-    found = read.groupBy(F.col("moment.moment_id").alias("moment_id")).agg(
-        F.first("moment").alias("moment"), *at.values()
+    ]
+    found = read.groupBy("moment_id", "at").agg(*at)
+    return found.select(
+        "moment_id", *[_stored(_read(feature, reference)).alias(f"{prefix}{feature.name}") for feature in features]
     )
-    values = [_stored(_read(feature, reference)).alias(f"{prefix}{feature.name}") for feature in features]
-    return found.select("moment.*", *values)
 
 
 def _parts(feature: Feature) -> list[Count | Expected | Decayed | Recency]:
@@ -77,6 +74,11 @@ def _key(part: Count | Expected | Decayed | Recency) -> str:
             return "last_" + "_".join(types)
 
 
+def _at(key: str, back: int) -> str:
+    """Column of a running sum as it was so many milliseconds before the moment."""
+    return f"{key}_{back}_before"
+
+
 def _increment(part: Count | Expected | Decayed | Recency, reference: int) -> Column:
     """What an event adds to its running sum, or, for recency, when it happened."""
     match part:
@@ -92,22 +94,21 @@ def _increment(part: Count | Expected | Decayed | Recency, reference: int) -> Co
 
 def _read(feature: Feature, reference: int) -> Column:
     """A feature from the running sums at a moment and at the beginning of its window."""
-    time = F.col("moment.time")
 
     def sum_at(part: Count | Expected, back: int) -> Column:
-        return F.coalesce(F.col(f"`{_key(part)}@{back}`"), F.lit(0))
+        return F.coalesce(F.col(_at(_key(part), back)), F.lit(0))
 
     match feature:
         case Count(_, _, window) | Expected(_, window):
             now = sum_at(feature, 0)
             return now if window is None else now - sum_at(feature, millis(window))
         case Decayed(_, _, half_life):
-            grown = F.coalesce(F.col(f"`{_key(feature)}@0`"), F.lit(0.0))
-            return grown * F.pow(F.lit(2.0), (F.lit(reference) - time) / millis(half_life))
+            grown = F.coalesce(F.col(_at(_key(feature), 0)), F.lit(0.0))
+            return grown * F.pow(F.lit(2.0), (F.lit(reference) - F.col("at")) / millis(half_life))
         case Rate(_, over, under, prior, strength):
             return (_read(over, reference) + strength * prior) / (_read(under, reference) + strength)
         case Recency():
-            return (time - F.col(f"`{_key(feature)}@0`")) / _DAY
+            return (F.col("at") - F.col(_at(_key(feature), 0))) / _DAY
 
 
 def _aggregate(feature: Feature, at: int) -> Column:

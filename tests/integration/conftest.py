@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("spark")
     conf = {
         "spark.jars": ",".join(map(str, jars("spark"))),
+        "spark.pyspark.python": sys.executable,
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.extraJavaOptions": "-Xss4m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
@@ -114,7 +116,8 @@ def events(spark: SparkSession, raw_rows: Events) -> Events:
         landed = raw_rows(*((0, offset, event) for offset, event in enumerate(clicks)))
         classified = curate.classify(landed, spark.createDataFrame([], KNOWN), batch)
         rows = curate.curated(classified, None, timedelta()).withColumn("batch", F.lit(batch).cast("bigint"))
-        return rows.select(*tables.EVENTS.columns)
+        # Without its lineage: tests look at the rows again and again.
+        return rows.select(*tables.EVENTS.columns).localCheckpoint()
 
     return make
 

@@ -113,7 +113,7 @@ def test_features_at_a_moment_are_those_of_a_plain_loop(spark: SparkSession, dra
         def history(key: tuple[str, ...], places: list[int] = places) -> list[tuple[int, str, float]]:
             return [row[2:] for row in rows if tuple(row[place] for place in places) == key]
 
-        found = feature_values.at_moments(seen, moments, subject, features, "").collect()
+        found = moments.join(feature_values.at_moments(seen, moments, subject, features), "moment_id").collect()
         assert len(found) == moments.count()
         for row in found:
             wanted = compute(features, history(tuple(row[name] for name in subject)), row["time"])
