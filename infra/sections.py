@@ -257,6 +257,10 @@ class Processing(Section):
     session_gap_minutes: Annotated[int, Field(ge=1)] = 30
     dedup_days: Annotated[int, Field(ge=0)] = 7
     recommendations_per_visitor: Annotated[int, Field(ge=1)] = 20
+    feature_days: Annotated[int, Field(ge=30)] = 90
+    label_minutes: Annotated[int, Field(ge=1)] = 30
+    volume_factor: Annotated[float, Field(gt=1)] = 10.0
+    freshness_hours: Annotated[float, Field(gt=0)] = 24.0
 
 
 class Webapp(Section):

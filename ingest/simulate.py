@@ -1,21 +1,26 @@
 """Synthetic shoppers with planted tastes: the same seed gives the same events, and the truth is known. Pure.
 
-Each visitor has one of the tastes, and so has each item. Visitors come several times over the days and look mostly at
-items of their taste, the popular ones more often (Zipf), rarely at one they know; some items only appear midway.
+Each visitor has one of the tastes, and so has each item. Visitors come several times over the days, in the evening and
+at weekends more often, and look mostly at items of their taste, the popular ones more often (Zipf), rarely at one they
+know; some items only appear midway. At the door they are shown a list, of which they look at the upper places more
+(the cascade is not modelled: each place is looked at or not by itself), and click what they look at and like.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from typing import Any
 
 from ingest.events import to_millis
 
 START = date(2026, 1, 1)
-_DAY_MS = 86_400_000
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_DOOR = {"url": "https://shop.example/", "title": "Shop"}
 _AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_5) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 "
@@ -30,7 +35,11 @@ _AGENTS = (
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What is simulated. `focus`: the share of views that follow the visitor's taste; `new_items`: their share."""
+    """What is simulated. `focus`: the share of views that follow the visitor's taste; `new_items`: their share.
+
+    `shown`: the length of the list at the door; each place is looked at with `look_on` times the probability of the
+    place above it, and what is looked at is clicked with the `appeal` of an item of the visitor's taste, or of another.
+    """
 
     visitors: int
     seed: int
@@ -41,19 +50,25 @@ class World:
     focus: float = 0.8
     zipf: float = 0.8
     new_items: float = 0.1
+    shown: int = 6
+    look_on: float = 0.7
+    appeal: tuple[float, float] = (0.4, 0.04)
 
     @property
     def run(self) -> str:
         """A name of these very events: other parameters give other ids."""
-        return f"simulate-s{self.seed}-v{self.visitors}-d{self.days}-{self.start.isoformat()}"
+        return f"shoppers-s{self.seed}-v{self.visitors}-d{self.days}-{self.start.isoformat()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a model should find out: taste (0..tastes-1) by anonymous_id and by item_id."""
+    """What a model should find out: taste (0..tastes-1) by anonymous_id and by item_id, how likely each place of the
+    list is looked at, and the share of visits that begin in each of a week's 168 hours, from Monday 0:00 UTC."""
 
     visitors: dict[str, int]
     items: dict[str, int]
+    places: list[float]
+    hours: list[float]
 
 
 def truth(world: World) -> Truth:
@@ -61,6 +76,8 @@ def truth(world: World) -> Truth:
     return Truth(
         {visitor_id(world, n): _visitor_taste(world, n) for n in range(world.visitors)},
         {item_id(n): n % world.tastes for n in range(world.items)},
+        [world.look_on**place for place in range(world.shown)],
+        [_busy(hour) / sum(map(_busy, range(168))) for hour in range(168)],
     )
 
 
@@ -74,9 +91,20 @@ def item_id(number: int) -> str:
 
 def events(world: World) -> Iterator[dict[str, object]]:
     """Native events, visitor by visitor, each visitor's in order of time."""
-    shelves = _shelves(world)
+    shelves, hours = _shelves(world), _hours(world)
     for number in range(world.visitors):
-        yield from _Visitor(world, number, shelves).events()
+        yield from _Visitor(world, number, shelves, hours).events()
+
+
+def _busy(hour: int) -> float:
+    """How many visits begin in an hour of the week, relative to others: most at 20:00, and half more at weekends."""
+    return (1 + 0.8 * math.cos(2 * math.pi * (hour % 24 - 20) / 24)) * (1.5 if hour >= 5 * 24 else 1.0)
+
+
+def _hours(world: World) -> list[float]:
+    """Cumulated weights of all hours of the simulated days."""
+    first = world.start.weekday() * 24
+    return list(itertools.accumulate(_busy((first + hour) % 168) for hour in range(world.days * 24)))
 
 
 def _visitor_taste(world: World, number: int) -> int:
@@ -102,8 +130,8 @@ def _shelves(world: World) -> list[_Shelf]:
 class _Visitor:
     """One shopper's whole life, a function of seed and number."""
 
-    def __init__(self, world: World, number: int, shelves: list[_Shelf]) -> None:
-        self._world, self._shelves = world, shelves
+    def __init__(self, world: World, number: int, shelves: list[_Shelf], hours: list[float]) -> None:
+        self._world, self._shelves, self._hours = world, shelves, hours
         self._random = random.Random(f"{world.seed}:visitor:{number}")
         self._taste = _visitor_taste(world, number)
         self._id = visitor_id(world, number)
@@ -119,12 +147,14 @@ class _Visitor:
     def events(self) -> Iterator[dict[str, object]]:
         start = to_millis(datetime.combine(self._world.start, time(), UTC))
         visits = 2 + min(int(self._random.expovariate(1 / 3)), 12)
-        for at in sorted(self._random.uniform(0, self._world.days * _DAY_MS) for _ in range(visits)):
+        begun = self._random.choices(range(len(self._hours)), cum_weights=self._hours, k=visits)
+        for at in sorted((hour + self._random.random()) * _HOUR_MS for hour in begun):
             self._clock = max(self._clock, start + int(at))
             yield from self._visit((self._clock - start) / (self._world.days * _DAY_MS))
 
     def _visit(self, progress: float) -> Iterator[dict[str, object]]:
-        yield self._event("page_view", page={"url": "https://shop.example/", "title": "Shop"})
+        yield self._event("page_view", page=_DOOR)
+        yield from self._list(progress)
         cart: list[int] = []
         for _ in range(1 + min(int(self._random.expovariate(1 / 5)), 20)):
             item = self._pick(progress)
@@ -137,21 +167,42 @@ class _Visitor:
             for item in cart:
                 yield self._event("purchase", item, quantity=1, order_id=order, **_price(item))
 
+    def _list(self, progress: float) -> Iterator[dict[str, object]]:
+        """What the door shows, and the views of what is clicked there."""
+        shelf = self._shelves[-1]
+        shown: list[int] = []
+        while len(shown) < self._world.shown:
+            item = self._random.choices(shelf.items, cum_weights=shelf.weights)[0]
+            if item not in shown and not self._is_not_there_yet(item, progress):
+                shown.append(item)
+        self._clock += 1_000
+        at: dict[str, Any] = {"list_id": "door", "impression_id": f"{self._id}-{self._count}"}
+        for place, item in enumerate(shown):
+            yield self._event("impression", item, pause=False, position=place, page=_DOOR, **at)
+        for place, item in enumerate(shown):
+            likes = self._world.appeal[0 if item % self._world.tastes == self._taste else 1]
+            if self._random.random() < self._world.look_on**place * likes:
+                yield self._event("click", item, position=place, page=_DOOR, **at)
+                self._known.add(item)
+                yield self._event("page_view", item)
+
+    def _is_not_there_yet(self, item: int, progress: float) -> bool:
+        return item >= self._world.items * (1 - self._world.new_items) and progress < 0.5
+
     def _pick(self, progress: float) -> int:
         """An item, mostly of the taste and mostly not seen before; new ones exist only in the second half."""
         for _ in range(8):
             shelf = self._shelves[self._taste if self._random.random() < self._world.focus else -1]
             item = self._random.choices(shelf.items, cum_weights=shelf.weights)[0]
-            is_new = item >= self._world.items * (1 - self._world.new_items)
-            if is_new and progress < 0.5:
+            if self._is_not_there_yet(item, progress):
                 continue
             if item not in self._known or self._random.random() < 0.2:
                 break
         self._known.add(item)
         return item
 
-    def _event(self, event_type: str, item: int | None = None, **fields: object) -> dict[str, object]:
-        self._clock += int(self._random.uniform(3_000, 90_000))
+    def _event(self, event_type: str, item: int | None = None, pause: bool = True, **fields: Any) -> dict[str, object]:
+        self._clock += int(self._random.uniform(3_000, 90_000)) if pause else 0
         self._count += 1
         event: dict[str, object] = {
             "message_id": f"{self._world.run}:{self._id}:{self._count}",
@@ -166,5 +217,5 @@ class _Visitor:
         return event | fields
 
 
-def _price(item: int) -> dict[str, object]:
+def _price(item: int) -> dict[str, Any]:
     return {"value": 5 + item % 37 + 0.99, "currency": "EUR"}

@@ -21,20 +21,29 @@ LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _TIMES = ("occurred_at", "received_at")
-_OWN = {"batch", "partition", "offset", "appended_at", "visitor_id", "late"}  # not fields of the event
+_OWN = {"batch", "partition", "offset", "appended_at", "visitor_id", "late", "lateness_seconds", "payload_hash"}
+# What the client said, and would say again in a retry: not when it came, by which way, and what we made of it.
+_PAYLOAD = (
+    *("event_type", "event_name", "anonymous_id", "user_id", "page", "item_id", "list_id", "position"),
+    *("order_id", "value", "currency", "quantity"),
+)
+_PAYLOAD_MAPS = ("campaign", "experiments", "properties")
 
 
 def classify(raw: DataFrame, earlier: DataFrame, batch: int) -> DataFrame:
-    """`raw` with `reason` (string) and `winner` {batch, partition, offset}.
+    """`raw` with `reason` (string), `payload_hash` and `winner` {batch, partition, offset, payload_hash}.
 
-    `earlier`: (event_id, batch, partition, offset) of the curated events of the batches to look back at; an event_id
-    appears there once. The winner is the lowest (batch, partition, offset), so a rerun gives the same.
+    `earlier`: (event_id, batch, partition, offset, payload_hash) of the curated events of the batches to look back at;
+    an event_id appears there once. The winner is the lowest (batch, partition, offset), so a rerun gives the same.
     """
-    here = F.struct(F.lit(batch).cast("bigint").alias("batch"), "partition", "offset")
-    known = earlier.select(F.col("event_id").alias("key"), F.struct("batch", "partition", "offset").alias("before"))
+    here = F.struct(F.lit(batch).cast("bigint").alias("batch"), "partition", "offset", "payload_hash")
+    known = earlier.select(
+        F.col("event_id").alias("key"), F.struct("batch", "partition", "offset", "payload_hash").alias("before")
+    )
     same = Window.partitionBy("key").orderBy("partition", "offset")
     return (
         raw.withColumn("reason", _reason())
+        .withColumn("payload_hash", _payload_hash())
         # An invalid record meets nobody: its key is its own place, which is no event id.
         .withColumn(
             "key",
@@ -46,38 +55,37 @@ def classify(raw: DataFrame, earlier: DataFrame, batch: int) -> DataFrame:
         .join(known, on="key", how="left")
         .withColumn("best", F.coalesce("before", "first"))
         .withColumn("winner", F.when(F.col("best") != here, F.col("best")))
-        .select("partition", "offset", "appended_at", "event", "reason", "winner")
+        .select("partition", "offset", "appended_at", "event", "reason", "payload_hash", "winner")
     )
 
 
 def curated(classified: DataFrame, newest_before: datetime | None, lateness: timedelta) -> DataFrame:
     """Rows of `events` but for `batch`. Late: more than `lateness` older than the newest event of earlier batches."""
     fields = [name for name in EVENTS.columns if name not in _OWN]
-    late = (
-        F.lit(False)
-        if newest_before is None
-        else F.coalesce(F.col("occurred_at") < F.lit(newest_before - lateness), F.lit(False))
-    )
-    return (
-        classified.filter(F.col("reason").isNull() & F.col("winner").isNull())
-        .select(
-            "partition",
-            "offset",
-            F.timestamp_millis("appended_at").alias("appended_at"),
-            *[_field(name) for name in fields],
-            F.coalesce("event.anonymous_id", "event.user_id").alias("visitor_id"),
-        )
-        .withColumn("late", late)
+    behind = F.lit(None).cast("bigint")  # milliseconds; of what is not late: null
+    if newest_before is not None:
+        age = F.lit(to_millis(newest_before)) - F.col("event.occurred_at")
+        behind = F.when(age > lateness // timedelta(milliseconds=1), age)
+    return classified.filter(F.col("reason").isNull() & F.col("winner").isNull()).select(
+        "partition",
+        "offset",
+        F.timestamp_millis("appended_at").alias("appended_at"),
+        *[_field(name) for name in fields],
+        F.coalesce("event.anonymous_id", "event.user_id").alias("visitor_id"),
+        behind.isNotNull().alias("late"),
+        F.floor(behind / 1000).alias("lateness_seconds"),
+        "payload_hash",
     )
 
 
 def duplicates(classified: DataFrame) -> DataFrame:
-    """Rows of `duplicates` but for `batch`: the losers, each with its winner."""
+    """Rows of `duplicates` but for `batch`: the losers with their winners; unknown `same_payload` is null."""
     return (
         classified.filter(F.col("reason").isNull() & F.col("winner").isNotNull())
         .withColumn("appended_at", F.timestamp_millis("appended_at"))
         .withColumn("event_id", F.col("event.event_id"))
         .withColumns({f"winner_{name}": F.col(f"winner.{name}") for name in ("batch", "partition", "offset")})
+        .withColumn("same_payload", F.col("payload_hash") == F.col("winner.payload_hash"))
         .select(*[name for name in DUPLICATES.columns if name != "batch"])
     )
 
@@ -97,6 +105,12 @@ def _field(name: str) -> Column:
     return (F.timestamp_millis(value) if name in _TIMES else value).alias(name)
 
 
+def _payload_hash() -> Column:
+    """Two events with the same are the same to all who look at them; the order of a map's entries does not count."""
+    maps = [F.array_sort(F.map_entries(f"event.{name}")) for name in _PAYLOAD_MAPS]
+    return F.xxhash64(*[f"event.{name}" for name in _PAYLOAD], *maps)
+
+
 def _reason() -> Column:
     """Why a record is no event; null when it is one."""
 
@@ -111,4 +125,5 @@ def _reason() -> Column:
         .when(~F.coalesce(sane("occurred_at"), F.lit(False)), "occurred_at is out of bounds")
         .when(~F.coalesce(sane("received_at"), F.lit(False)), "received_at is out of bounds")
         .when(F.isnan(value) | (F.abs(value) == float("inf")), "value is not finite")
+        .when(~F.col("event.propensity").between(0, 1) | F.isnan("event.propensity"), "propensity is no probability")
     )

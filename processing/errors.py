@@ -2,14 +2,17 @@
 
 ProcessingError                 base; the job prints it as one line on stderr
 ├── MissingTable                a table, or its rows of this batch, that an earlier job makes: exit 2
+├── OutOfOrder                  an earlier batch was not curated yet: exit 2
 ├── MissingModel                no model was trained for this batch: exit 2
 ├── Superseded                  the same job was submitted again and takes over: exit 1
+├── WrongSchema                 a table's column has another type than this version writes: exit 2
+├── BadRows                     a quality check failed, so nothing was published: exit 1
 └── UnbalancedBatch             the publish gate: landed is not curated + duplicates + invalid: exit 1
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from infra.errors import ClickstreamError
 
@@ -59,3 +62,31 @@ class UnbalancedBatch(ProcessingError):  # noqa: N818
             for p, (landed, curated, duplicates, invalid) in sorted(self.differences.items())
         ]
         super().__init__(f"batch {batch} does not balance: " + "; ".join(lines))
+
+
+class OutOfOrder(ProcessingError):  # noqa: N818
+    """`earlier` comes before `batch` and was not curated yet: whose event is first could not be told."""
+
+    def __init__(self, batch: str, earlier: str) -> None:
+        self.batch, self.earlier = batch, earlier
+        super().__init__(
+            f"batch {batch} comes after {earlier}, which is not curated yet: run curate_events on it first"
+        )
+
+
+class WrongSchema(ProcessingError):  # noqa: N818
+    """`column` of `table` is of type `found`, and should be `wanted`."""
+
+    def __init__(self, table: str, column: str, found: str, wanted: str) -> None:
+        self.table, self.column, self.found, self.wanted = table, column, found, wanted
+        super().__init__(f"table {table}: column {column} is {found}, this version writes {wanted}")
+
+
+class BadRows(ProcessingError):  # noqa: N818
+    """`findings` of the checks on `table`; which rows they are about is told in `report`, a file on HDFS."""
+
+    exit_code = 1
+
+    def __init__(self, table: str, batch: str, findings: Sequence[str], report: str) -> None:
+        self.table, self.batch, self.findings, self.report = table, batch, list(findings), report
+        super().__init__(f"table {table}, batch {batch}, not published: {'; '.join(findings)}: see {report}")

@@ -1,24 +1,27 @@
 """What the data says of pairs, items and visitors, as of the data's own time. DataFrames in, DataFrames out.
 
 An event's weight is its type's, halved for every HALF_LIFE of age at `as_of`: a log of 2015 has features of 2015.
-Bots count as traffic (bot_views, is_bot) and never as interest.
+Bots count as traffic (bot_views, is_bot) and never as interest. Columns of `feature_definitions` are computed by
+`feature_values` at the moment after `as_of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from processing.tables import INTERACTIONS, ITEM_FEATURES, VISITOR_FEATURES
+from ingest.events import to_millis
+from processing import feature_values
+from processing.feature_definitions import ITEM, VISITOR, WEIGHTS, Feature
+from processing.tables import INTERACTIONS, ITEM_FEATURES, POSITION_RATES, VISITOR_FEATURES, WEEKLY_PROFILE
 
-# How much more than a view an act tells of interest. Types that are not here (an impression, a search) tell nothing of
-# the visitor's wish for the item.
-WEIGHTS: Mapping[str, float] = {"page_view": 1.0, "click": 1.0, "add_to_cart": 3.0, "purchase": 5.0}
 HALF_LIFE = timedelta(days=30)
 ODD_CLOCK = "odd_clock"
+# What is assumed of a place in a list that nobody has seen yet, and how many impressions that is worth.
+PRIOR_CLICK_RATE, PRIOR_IMPRESSIONS = 0.05, 20.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400.0
@@ -29,6 +32,11 @@ def newest(events: DataFrame) -> datetime | None:
     trusted = ~F.array_contains(F.coalesce("flags", F.array().cast("array<string>")), ODD_CLOCK)
     millis = events.filter(trusted).agg(F.unix_millis(F.max("occurred_at"))).collect()[0][0]
     return None if millis is None else from_millis(millis)
+
+
+def recent(events: DataFrame, as_of: datetime, days: int) -> DataFrame:
+    """The events that are not older than so many days at `as_of`."""
+    return events.filter(F.col("occurred_at") > F.lit(as_of - timedelta(days=days)))
 
 
 def from_millis(millis: int) -> datetime:
@@ -62,8 +70,71 @@ def interactions(events: DataFrame, as_of: datetime) -> DataFrame:
     )
 
 
-def item_features(events: DataFrame, as_of: datetime) -> DataFrame:
-    """Rows of `item_features` but for `batch`. Title and path are the most frequent ones, ties by name."""
+def position_rates(events: DataFrame) -> DataFrame:
+    """Rows of `position_rates` but for `batch`: how often what stood at a place was clicked, in all days before `day`.
+
+    Each day's rate is made of what was known before it, so that a feature that uses it knows nothing of its future.
+    """
+    seen = events.filter(_is_human() & F.col("position").isNotNull())
+    days = seen.groupBy("position", F.to_date("occurred_at").alias("day")).agg(
+        F.count_if(F.col("event_type") == "impression").alias("shown"),
+        F.count_if(F.col("event_type") == "click").alias("clicked"),
+    )
+    before = Window.partitionBy("position").orderBy("day").rowsBetween(Window.unboundedPreceding, -1)
+    counts = {
+        name: F.coalesce(F.sum(of).over(before), F.lit(0))
+        for name, of in {"impressions": "shown", "clicks": "clicked"}.items()
+    }
+    assumed = F.lit(PRIOR_CLICK_RATE * PRIOR_IMPRESSIONS)
+    rate = (F.col("clicks") + assumed) / (F.col("impressions") + PRIOR_IMPRESSIONS)
+    return days.withColumns(counts).withColumn("click_rate", _rounded(rate)).select(*_but_batch(POSITION_RATES.columns))
+
+
+def occurrences(events: DataFrame, rates: DataFrame) -> DataFrame:
+    """People's events as `feature_values` reads them: (visitor_id, item_id, time, event_type, expected_clicks)."""
+    day = F.to_date("occurred_at")
+    known = rates.select("position", "day", F.col("click_rate").alias("at_place"))
+    return (
+        events.filter(_is_human())
+        .withColumn("day", day)
+        .join(F.broadcast(known), on=["position", "day"], how="left")
+        .select(
+            "visitor_id",
+            "item_id",
+            F.unix_millis("occurred_at").alias("time"),
+            "event_type",
+            F.coalesce("at_place", F.lit(PRIOR_CLICK_RATE)).alias("expected_clicks"),
+        )
+    )
+
+
+def weekly_profile(events: DataFrame, as_of: datetime) -> DataFrame:
+    """Rows of `weekly_profile` but for `batch`: the share of people's page views in each of a week's 168 hours (UTC).
+
+    One view is added to each hour, so that none is impossible.
+    """
+    hours = events.sparkSession.range(168).select(F.col("id").cast("int").alias("hour_of_week"))
+    since_monday = F.pmod(F.floor(F.unix_millis("occurred_at") / 3_600_000) - 96, F.lit(168)).cast("int")
+    views = (
+        events.filter(_is_human() & (F.col("event_type") == "page_view"))
+        .groupBy(since_monday.alias("hour_of_week"))
+        .agg(F.count("*").alias("views"))
+    )
+    whole = F.sum("views").over(Window.partitionBy()) + 168
+    return (
+        hours.join(views, on="hour_of_week", how="left")
+        .withColumn("views", F.coalesce("views", F.lit(0)))
+        .withColumn("share", _rounded((F.col("views") + 1) / whole))
+        .withColumn("as_of", F.lit(as_of))
+        .select(*_but_batch(WEEKLY_PROFILE.columns))
+    )
+
+
+def item_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> DataFrame:
+    """Rows of `item_features` but for `batch`; `seen` is what `occurrences` gives of these events.
+
+    Title and path are the most frequent ones, ties by name.
+    """
     human = _is_human()
     viewed = F.col("event_type") == "page_view"  # only then is the page the item's own, not that of a list or a cart
     return (
@@ -91,12 +162,13 @@ def item_features(events: DataFrame, as_of: datetime) -> DataFrame:
         .withColumn("path", F.coalesce("path", "item_id"))
         .withColumn("title", F.coalesce("title", "path"))
         .withColumn("as_of", F.lit(as_of))
+        .join(_defined(seen, "item_id", ITEM, as_of), on="item_id", how="left")
         .select(*_but_batch(ITEM_FEATURES.columns))
     )
 
 
-def visitor_features(events: DataFrame, as_of: datetime) -> DataFrame:
-    """Rows of `visitor_features` but for `batch`; bots have theirs, marked."""
+def visitor_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> DataFrame:
+    """Rows of `visitor_features` but for `batch`; bots have theirs, marked, without what is defined of people alone."""
     age = F.lit(as_of).cast("double") - F.col("last_at").cast("double")
     return (
         events.filter(F.col("visitor_id").isNotNull())
@@ -114,8 +186,14 @@ def visitor_features(events: DataFrame, as_of: datetime) -> DataFrame:
         )
         .withColumn("recency_days", F.greatest(F.lit(0.0), age) / _DAY)
         .withColumn("as_of", F.lit(as_of))
+        .join(_defined(seen, "visitor_id", VISITOR, as_of), on="visitor_id", how="left")
         .select(*_but_batch(VISITOR_FEATURES.columns))
     )
+
+
+def _defined(seen: DataFrame, subject: str, features: Sequence[Feature], as_of: datetime) -> DataFrame:
+    known = seen.filter(F.col(subject).isNotNull())
+    return feature_values.snapshot(known, [subject], features, to_millis(as_of) + 1)
 
 
 def _is_human() -> Column:

@@ -1,7 +1,8 @@
 """The frame of every job: arguments, settings, one at a time, a session, one line of facts at the end.
 
-Exit codes: 0 done; 1 the publish gate does not balance, or something broke (with its traceback); 2 a bad argument,
-setting, missing table or batch (one line on stderr, before a session is started where that can be told).
+Exit codes: 0 done; 1 the publish gate does not balance, a quality check failed, or something broke (with its
+traceback); 2 a bad argument, setting, missing table or batch (one line on stderr, before a session is started where
+that can be told).
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from pyspark.sql import DataFrame, SparkSession
 from infra.errors import ClickstreamError
 from infra.settings import Settings
 from infra.submit import yarn_tag
-from processing import applications, tables
+from processing import applications, publish, quality, tables
 from processing.claim import claim
-from processing.errors import ProcessingError
+from processing.errors import BadRows, ProcessingError
+from processing.quality import Finding
 from processing.tables import Table
 from storage import batches
 from storage.batches import Cut
 from storage.hdfs import Hdfs
 from storage.layout import Layout
+
+Check = Callable[[DataFrame, Table], list[Finding]]
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,28 @@ class Job:
         """The table's rows of this batch. Raises MissingTable."""
         return tables.read_batch(self.spark, table, self.batch)
 
-    def overwrite(self, table: Table, rows: DataFrame) -> None:
-        """Replaces the table's rows of this batch."""
-        tables.overwrite(self.spark, table, rows, self.batch)
+    def overwrite(self, table: Table, rows: DataFrame, check: Check = quality.rows) -> None:
+        """Replaces the table's rows of this batch. Raises BadRows, and nothing is published, when `check` finds any."""
+        publish.overwrite(self.spark, table, rows, self.batch, self._approval(table, check))
+
+    def replace_matching(self, table: Table, rows: DataFrame) -> None:
+        """Deletes rows with `gone`, updates or inserts the others, by the table's key. Raises BadRows."""
+        publish.replace_matching(self.spark, table, rows, self.batch, self._approval(table, quality.rows))
+
+    def _approval(self, table: Table, check: Check) -> publish.Approve:
+        """The report of what was found lies on HDFS until a run finds nothing."""
+        path = f"{self.settings.hdfs.root}/quality/{table.name}/batch={self.batch}.json"
+
+        def approve(written: DataFrame) -> None:
+            findings = check(written, table)
+            if not findings:
+                self.fs.delete(path)
+                return
+            report = {"table": table.name, "batch": self.cut.name, "findings": [one.facts() for one in findings]}
+            self.fs.write_atomically(path, json.dumps(report, indent=1, default=str).encode(), overwrite=True)
+            raise BadRows(table.name, self.cut.name, [str(one) for one in findings], path)
+
+        return approve
 
 
 def run(name: str, manual: str, work: Callable[[Job], dict[str, Any]], argv: Sequence[str] | None = None) -> int:

@@ -16,9 +16,29 @@ _VISITOR = ("visitor_id", "is_bot")
 _ENGAGED = ("click", "add_to_cart", "purchase", "search")
 
 
-def touched(events: DataFrame, batch: int) -> DataFrame:
-    """The visitors (visitor_id) that have an event in `batch`."""
-    return events.filter((F.col("batch") == batch) & F.col("visitor_id").isNotNull()).select("visitor_id").distinct()
+def spans(events: DataFrame, gap: timedelta) -> DataFrame:
+    """(visitor_id, is_bot, first_at, last_at): the runs of these events alone, with no pause longer than the gap."""
+    runs = assign(events, gap).groupBy("session_id", *_VISITOR)
+    return runs.agg(F.min("occurred_at").alias("first_at"), F.max("occurred_at").alias("last_at")).drop("session_id")
+
+
+def affected(current: DataFrame, new: DataFrame, gap: timedelta) -> DataFrame:
+    """Those of the `current` sessions that the spans `new` lie in or join: the others stay as they are."""
+    pause = F.expr(f"INTERVAL {gap // timedelta(milliseconds=1)} MILLISECONDS")
+    near = (F.col("s.started_at") <= F.col("n.last_at") + pause) & (F.col("s.ended_at") >= F.col("n.first_at") - pause)
+    return current.alias("s").join(new.alias("n"), _same_visitor("s", "n") & near, how="left_semi")
+
+
+def members(events: DataFrame, of: DataFrame) -> DataFrame:
+    """The events that lie within the sessions `of` their visitor."""
+    marked = events.withColumn("is_bot", F.coalesce("device.is_bot", F.lit(False))).alias("e")
+    within = F.col("e.occurred_at").between(F.col("s.started_at"), F.col("s.ended_at"))
+    return marked.join(of.alias("s"), _same_visitor("e", "s") & within, how="left_semi").select(*events.columns)
+
+
+def _same_visitor(one: str, other: str) -> Column:
+    same = [F.col(f"{one}.{name}") == F.col(f"{other}.{name}") for name in _VISITOR]
+    return same[0] & same[1]
 
 
 def assign(events: DataFrame, gap: timedelta) -> DataFrame:
@@ -43,7 +63,7 @@ def assign(events: DataFrame, gap: timedelta) -> DataFrame:
 
 
 def build(events: DataFrame, gap: timedelta) -> DataFrame:
-    """Rows of `sessions` from all events of some visitors."""
+    """Rows of `sessions`, but for `person_id`, from all events of some sessions."""
     views = F.col("event_type") == "page_view"
     page_views, engaged = F.count_if(views), F.count_if(F.col("event_type").isin(*_ENGAGED))
     on_page = F.when(views & F.col("page.path").isNotNull(), F.col("place"))
@@ -69,21 +89,17 @@ def build(events: DataFrame, gap: timedelta) -> DataFrame:
         .withColumn("duration_seconds", _seconds("ended_at") - _seconds("started_at"))
         .withColumns({name: F.col(f"device.{name}") for name in ("browser", "os")})
         .withColumn("device_type", F.col("device.type"))
-        .select(*SESSIONS.columns)
+        .select(*[name for name in SESSIONS.columns if name != "person_id"])
     )
 
 
-def replacement(built: DataFrame, current: DataFrame, visitors: DataFrame) -> DataFrame:
-    """What a merge needs: `built`, and with `gone` the present sessions of the same visitors that are no more.
+def replacement(built: DataFrame, current: DataFrame) -> DataFrame:
+    """What a merge needs: `built`, and with `gone` those of the `current` sessions in whose place they come.
 
     A late event can join two sessions or move a session's first event: the old ids must go.
     """
-    gone = (
-        current.join(visitors, on="visitor_id", how="left_semi")
-        .join(built.select("session_id"), on="session_id", how="left_anti")
-        .select(*SESSIONS.columns, F.lit(True).alias("gone"))
-    )
-    return built.select(*SESSIONS.columns, F.lit(False).alias("gone")).unionByName(gone)
+    gone = current.join(built.select("session_id"), on="session_id", how="left_anti")
+    return built.withColumn("gone", F.lit(False)).unionByName(gone.withColumn("gone", F.lit(True)))
 
 
 def _seconds(name: str) -> Column:

@@ -1,43 +1,57 @@
-"""The Iceberg tables: names, schemas, creation, read and idempotent write.
+"""The Iceberg tables: names, schemas, what must hold of their rows, creation and read. `publish` writes them.
 
     events  duplicates  invalid                        what became of each landed record     curate_events
-    sessions                                           all sessions, kept up to date         build_sessions
+    sessions  identities                               kept up to date with all events       build_sessions
     interactions  item_features  visitor_features      as of the data's time                 build_features
+    position_rates  weekly_profile                     of places in lists, of a week's hours build_features
+    training_examples                                  impressions, clicked or not           build_examples
     evaluations                                        one row per batch and algorithm       evaluate_recommender
     recommendations  similar_items  popular_items      what the export publishes             recommend_items
 
-All but `sessions` are partitioned by `batch` (the cut's number): a rerun overwrites just its batch.
+All but `sessions` and `identities` are partitioned by `batch` (the cut's number): a rerun overwrites just its batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from pyspark.sql.types import StructType
 
-from processing.errors import MissingTable
+from processing.errors import MissingTable, WrongSchema
+from processing.feature_definitions import ITEM, PAIR, VISITOR, Feature, season
 
 CATALOG = "clickstream"
 NAMESPACE = f"{CATALOG}.db"
-_CONFLICTS = ("CommitFailedException", "ValidationException", "AlreadyExistsException")
 
 
 @dataclass(frozen=True)
 class Table:
-    """`columns`: name -> SQL type, in order; `job` is the job that makes it."""
+    """`columns`: name -> SQL type, in order; `job` is the job that makes it.
+
+    What `quality` holds of its rows: `key` is unique within a batch and never null, nor are the `required`; `ranges`
+    are [least, most] of a column, None where there is no bound.
+    """
 
     name: str
     job: str
     columns: Mapping[str, str] = field(hash=False)
+    key: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, hash=False)
     partitioned_by: str = "batch"
     ordered_by: str = ""
 
     @property
     def full_name(self) -> str:
         return f"{NAMESPACE}.{self.name}"
+
+
+def _values(prefix: str, features: Sequence[Feature]) -> dict[str, str]:
+    return {f"{prefix}{feature.name}": "DOUBLE" for feature in features}
 
 
 EVENTS = Table(
@@ -80,7 +94,12 @@ EVENTS = Table(
         "properties": "MAP<STRING, STRING>",
         "flags": "ARRAY<STRING>",
         "late": "BOOLEAN",
+        "lateness_seconds": "BIGINT",
+        "payload_hash": "BIGINT",
     },
+    key=("event_id",),
+    required=("partition", "offset", "appended_at", "event_type", "occurred_at", "received_at", "write_key"),
+    ranges={"propensity": (0, 1), "lateness_seconds": (0, None)},
     ordered_by="occurred_at",
 )
 DUPLICATES = Table(
@@ -95,7 +114,10 @@ DUPLICATES = Table(
         "winner_batch": "BIGINT",
         "winner_partition": "INT",
         "winner_offset": "BIGINT",
+        "same_payload": "BOOLEAN",
     },
+    key=("partition", "offset"),
+    required=("event_id", "winner_batch", "winner_partition", "winner_offset"),
 )
 INVALID = Table(
     "invalid",
@@ -108,6 +130,8 @@ INVALID = Table(
         "reason": "STRING",
         "event": "STRING",
     },
+    key=("partition", "offset"),
+    required=("reason",),
 )
 SESSIONS = Table(
     "sessions",
@@ -115,6 +139,7 @@ SESSIONS = Table(
     {
         "session_id": "STRING",
         "visitor_id": "STRING",
+        "person_id": "STRING",
         "user_id": "STRING",
         "is_bot": "BOOLEAN",
         "started_at": "TIMESTAMP",
@@ -134,7 +159,18 @@ SESSIONS = Table(
         "converted": "BOOLEAN",
         "batches": "ARRAY<BIGINT>",
     },
+    key=("session_id",),
+    required=("visitor_id", "person_id", "is_bot", "started_at", "ended_at", "batches"),
+    ranges={"duration_seconds": (0, None), "events": (1, None)},
     partitioned_by="days(started_at)",
+)
+IDENTITIES = Table(
+    "identities",
+    "build_sessions",
+    {"identity_id": "STRING", "visitor_id": "STRING", "user_id": "STRING", "since": "TIMESTAMP"},
+    key=("identity_id",),
+    required=("visitor_id", "user_id", "since"),
+    partitioned_by="",
 )
 INTERACTIONS = Table(
     "interactions",
@@ -149,6 +185,9 @@ INTERACTIONS = Table(
         "last_at": "TIMESTAMP",
         "as_of": "TIMESTAMP",
     },
+    key=("visitor_id", "item_id"),
+    required=("weight", "first_at", "last_at", "as_of"),
+    ranges={"events": (1, None), "weight": (0, None)},
 )
 ITEM_FEATURES = Table(
     "item_features",
@@ -166,10 +205,14 @@ ITEM_FEATURES = Table(
         "add_to_carts": "BIGINT",
         "purchases": "BIGINT",
         "popularity": "DOUBLE",
+        **_values("", ITEM),
         "first_at": "TIMESTAMP",
         "last_at": "TIMESTAMP",
         "as_of": "TIMESTAMP",
     },
+    key=("item_id",),
+    required=("title", "path", "popularity", "as_of"),
+    ranges={"popularity": (0, None)},
 )
 VISITOR_FEATURES = Table(
     "visitor_features",
@@ -187,8 +230,62 @@ VISITOR_FEATURES = Table(
         "first_at": "TIMESTAMP",
         "last_at": "TIMESTAMP",
         "recency_days": "DOUBLE",
+        **_values("", VISITOR),
         "as_of": "TIMESTAMP",
     },
+    key=("visitor_id",),
+    required=("is_bot", "as_of"),
+    ranges={"events": (1, None), "recency_days": (0, None)},
+)
+POSITION_RATES = Table(
+    "position_rates",
+    "build_features",
+    {
+        "batch": "BIGINT",
+        "day": "DATE",
+        "position": "INT",
+        "impressions": "BIGINT",
+        "clicks": "BIGINT",
+        "click_rate": "DOUBLE",
+    },
+    key=("day", "position"),
+    required=("click_rate",),
+    ranges={"impressions": (0, None), "clicks": (0, None)},
+)
+WEEKLY_PROFILE = Table(
+    "weekly_profile",
+    "build_features",
+    {"batch": "BIGINT", "hour_of_week": "INT", "views": "BIGINT", "share": "DOUBLE", "as_of": "TIMESTAMP"},
+    key=("hour_of_week",),
+    required=("share",),
+    ranges={"hour_of_week": (0, 167), "share": (0, 1)},
+)
+TRAINING_EXAMPLES = Table(
+    "training_examples",
+    "build_examples",
+    {
+        "batch": "BIGINT",
+        "example_id": "STRING",
+        "visitor_id": "STRING",
+        "item_id": "STRING",
+        "list_id": "STRING",
+        "position": "INT",
+        "propensity": "DOUBLE",
+        "model_version": "STRING",
+        "device_type": "STRING",
+        "occurred_at": "TIMESTAMP",
+        "clicked": "BOOLEAN",
+        "converted": "BOOLEAN",
+        "expected_clicks": "DOUBLE",
+        **{f"{name}": "DOUBLE" for name in season(0)},
+        **_values("item_", ITEM),
+        **_values("visitor_", VISITOR),
+        **_values("pair_", PAIR),
+        "as_of": "TIMESTAMP",
+    },
+    key=("example_id",),
+    required=("visitor_id", "item_id", "occurred_at", "clicked", "converted", "as_of"),
+    ranges={"expected_clicks": (0, 1), "item_click_rate_30d": (0, 1), "visitor_views_1d": (0, None)},
 )
 EVALUATIONS = Table(
     "evaluations",
@@ -207,6 +304,8 @@ EVALUATIONS = Table(
         "ndcg_over_baseline_interval": "ARRAY<DOUBLE>",
         "split_at": "TIMESTAMP",
     },
+    key=("algorithm",),
+    ranges={"recall": (0, 1), "ndcg": (0, 1)},
 )
 RECOMMENDATIONS = Table(
     "recommendations",
@@ -219,16 +318,25 @@ RECOMMENDATIONS = Table(
         "score": "DOUBLE",
         "source": "STRING",
     },
+    key=("visitor_id", "rank"),
+    required=("item_id", "score", "source"),
+    ranges={"rank": (0, None)},
 )
 SIMILAR_ITEMS = Table(
     "similar_items",
     "recommend_items",
     {"batch": "BIGINT", "item_id": "STRING", "rank": "INT", "similar_item_id": "STRING", "score": "DOUBLE"},
+    key=("item_id", "rank"),
+    required=("similar_item_id", "score"),
+    ranges={"rank": (0, None)},
 )
 POPULAR_ITEMS = Table(
     "popular_items",
     "recommend_items",
     {"batch": "BIGINT", "rank": "INT", "item_id": "STRING", "score": "DOUBLE"},
+    key=("rank",),
+    required=("item_id", "score"),
+    ranges={"rank": (0, None)},
 )
 
 
@@ -245,13 +353,14 @@ def read_batch(spark: SparkSession, table: Table, batch: int) -> DataFrame:
 
 
 def create(spark: SparkSession, table: Table) -> None:
-    """Creates the table where it is missing, and adds columns that are new in this version."""
+    """Creates the table where it is missing, and adds columns that are new in this version. Raises WrongSchema."""
     if not spark.catalog.tableExists(table.full_name):
         columns = ", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items())
+        partitions = f"PARTITIONED BY ({table.partitioned_by})" if table.partitioned_by else ""
         spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {NAMESPACE}")
         spark.sql(
             f"CREATE TABLE IF NOT EXISTS {table.full_name} ({columns}) USING iceberg"
-            f" PARTITIONED BY ({table.partitioned_by}) TBLPROPERTIES ('format-version' = '2',"
+            f" {partitions} TBLPROPERTIES ('format-version' = '2',"
             " 'write.metadata.delete-after-commit.enabled' = 'true')"
         )
         if table.ordered_by:
@@ -259,57 +368,12 @@ def create(spark: SparkSession, table: Table) -> None:
                 f"ALTER TABLE {table.full_name} WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {table.ordered_by}"
             )
         return
-    present = set(spark.table(table.full_name).columns)
+    present = dict(spark.table(table.full_name).dtypes)
+    declared = StructType.fromDDL(", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items()))
+    for column in cast(StructType, declared).fields:
+        found, wanted = present.get(column.name), column.dataType.simpleString()
+        if found not in (None, wanted):
+            raise WrongSchema(table.full_name, column.name, str(found), wanted)
     added = ", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items() if name not in present)
     if added:
         spark.sql(f"ALTER TABLE {table.full_name} ADD COLUMNS ({added})")
-
-
-def overwrite(spark: SparkSession, table: Table, rows: DataFrame, batch: int) -> None:
-    """Replaces the rows of `batch` in one commit; no rows clear it. `rows` has the table's columns but `batch`."""
-    frame = rows.withColumn("batch", F.lit(batch).cast("bigint")).select(*table.columns)
-    _commit(
-        spark,
-        table,
-        lambda: frame.writeTo(table.full_name).overwrite(F.col("batch") == batch),
-    )
-
-
-def replace_matching(spark: SparkSession, table: Table, rows: DataFrame, key: str) -> None:
-    """One commit: rows with `gone` are deleted by `key`, the others updated or inserted."""
-    frame = rows.select(*table.columns, "gone").alias("new")
-    _commit(
-        spark,
-        table,
-        lambda: (
-            frame.mergeInto(table.full_name, F.expr(f"{table.full_name}.{key} = new.{key}"))
-            .whenMatched(F.col("new.gone"))
-            .delete()
-            .whenMatched()
-            .updateAll()
-            .whenNotMatched(~F.col("new.gone"))
-            .insertAll()
-            .merge()
-        ),
-    )
-
-
-def _commit(spark: SparkSession, table: Table, write: Callable[[], None]) -> None:
-    """A commit that lost against another writer is made anew; its conflict is never ignored."""
-
-    @retry(
-        retry=retry_if_exception(_is_conflict),
-        stop=stop_after_attempt(5),
-        wait=wait_random_exponential(multiplier=0.5, max=10),
-        reraise=True,
-    )
-    def attempt() -> None:
-        create(spark, table)
-        write()
-
-    attempt()
-
-
-def _is_conflict(error: BaseException) -> bool:
-    """By the names of Iceberg's exceptions, which come wrapped in whatever Spark makes of them."""
-    return any(name in str(error) for name in _CONFLICTS)

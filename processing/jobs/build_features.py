@@ -1,8 +1,11 @@
-"""Computes what all curated events up to a batch say of pairs, items and visitors.
+"""Computes what the curated events up to a batch say of pairs, items and visitors.
 
 Writes the batch's rows of interactions (visitor, item, weight by type of event and age), item_features and
-visitor_features. Age is counted from the newest event up to the batch, never from now: replayed history has the
-features of its own time. Events flagged odd_clock do not move that moment; bots are no interactions.
+visitor_features (counts and rates in windows, decayed and smoothed: processing/feature_definitions.py),
+position_rates (how often a place in a list is clicked) and weekly_profile (page views by hour of the week). Age is
+counted from the newest event up to the batch, never from now: replayed history has the features of its own time.
+Events flagged odd_clock do not move that moment; bots are no interactions. Events that are older than
+processing.feature_days at that moment are not looked at.
 """
 
 from __future__ import annotations
@@ -12,20 +15,34 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pyspark.sql import functions as F
+
 from processing import features, job
 from processing.job import Job
-from processing.tables import EVENTS, INTERACTIONS, ITEM_FEATURES, VISITOR_FEATURES
+from processing.tables import (
+    EVENTS,
+    INTERACTIONS,
+    ITEM_FEATURES,
+    POSITION_RATES,
+    VISITOR_FEATURES,
+    WEEKLY_PROFILE,
+)
 
-_COLUMNS = ("visitor_id", "item_id", "event_type", "occurred_at", "page", "device", "flags")
+_COLUMNS = ("visitor_id", "item_id", "event_type", "occurred_at", "device", "position")
 
 
 def work(this: Job) -> dict[str, Any]:
-    """Writes the three tables as of the newest event; without any event they are empty for this batch."""
-    events = this.read(EVENTS).select(*_COLUMNS).persist()
-    as_of = features.newest(events) or datetime(1970, 1, 1, tzinfo=UTC)
+    """Writes the tables as of the newest event; without any event they are empty for this batch."""
+    everything = this.read(EVENTS)
+    as_of = features.newest(everything) or datetime(1970, 1, 1, tzinfo=UTC)
+    recent = features.recent(everything, as_of, this.settings.processing.feature_days)
+    events = recent.select(*_COLUMNS, F.struct("page.title", "page.path").alias("page")).persist()
+    this.overwrite(POSITION_RATES, features.position_rates(events))
+    seen = features.occurrences(events, this.read_batch(POSITION_RATES)).persist()
     this.overwrite(INTERACTIONS, features.interactions(events, as_of))
-    this.overwrite(ITEM_FEATURES, features.item_features(events, as_of))
-    this.overwrite(VISITOR_FEATURES, features.visitor_features(events, as_of))
+    this.overwrite(ITEM_FEATURES, features.item_features(events, seen, as_of))
+    this.overwrite(VISITOR_FEATURES, features.visitor_features(events, seen, as_of))
+    this.overwrite(WEEKLY_PROFILE, features.weekly_profile(events, as_of))
     return {"as_of": as_of.isoformat()}
 
 

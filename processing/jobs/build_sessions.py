@@ -1,8 +1,10 @@
-"""Brings the table sessions up to date with a batch: a session ends where a visitor pauses longer than the gap.
+"""Brings the tables sessions and identities up to date with a batch: a session ends where a visitor pauses too long.
 
-All sessions of all visitors whom the batch touched are built anew from all their curated events and replace the old
-ones in one commit: a late event may join two sessions, and a rerun changes nothing. Bots have sessions too, marked
-is_bot; events of anonymous mode, which have no visitor, have none. Gap: processing.session_gap_minutes.
+The sessions that the batch's events lie in or join are built anew from all their events and replace the old ones in one
+commit: a late event may join two sessions, and a rerun changes nothing; what the batch does not touch is not read. Bots
+have sessions too, marked is_bot; events of anonymous mode, which have no visitor, have none. identities tells since
+when which visitor is known as which user; person_id is whom a session's visitor was known as when it ended, and follows
+what a late event tells. Gap: processing.session_gap_minutes; after a change of it run all batches again.
 """
 
 from __future__ import annotations
@@ -11,24 +13,42 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import job, sessions, tables
+from processing import identities, job, sessions, tables
 from processing.job import Job
-from processing.tables import EVENTS, SESSIONS
+from processing.tables import EVENTS, IDENTITIES, SESSIONS
 
 
 def work(this: Job) -> dict[str, Any]:
-    """Builds and merges the sessions of the visitors in this batch."""
-    tables.create(this.spark, SESSIONS)
+    """Builds and merges the links and the sessions that this batch changes."""
+    for table in (SESSIONS, IDENTITIES):
+        tables.create(this.spark, table)
     events = tables.read(this.spark, EVENTS)
-    visitors = sessions.touched(events, this.batch).persist()
-    built = sessions.build(events.join(visitors, on="visitor_id", how="left_semi"), this.gap).persist()
-    current = tables.read(this.spark, SESSIONS)
-    tables.replace_matching(this.spark, SESSIONS, sessions.replacement(built, current, visitors), key="session_id")
-    of_batch = built.filter(F.array_contains("batches", this.batch))
+    new = events.filter((F.col("batch") == this.batch) & F.col("visitor_id").isNotNull()).persist()
+    current, known = tables.read(this.spark, SESSIONS), tables.read(this.spark, IDENTITIES)
+    linked = identities.news(identities.links(new), known).persist()
+    touched = sessions.affected(current, sessions.spans(new, this.gap), this.gap).persist()
+    built = sessions.build(new.unionByName(others(this, events, touched)), this.gap)
+    renamed = current.join(linked.select("visitor_id").distinct(), on="visitor_id", how="left_semi")
+    renamed = renamed.join(touched.select("session_id"), on="session_id", how="left_anti").drop("person_id")
+    links = known.join(linked.select("identity_id"), on="identity_id", how="left_anti").unionByName(linked)
+    rows = identities.resolve(built.unionByName(renamed), "session_id", "ended_at", links)
+    rows = rows.select(*SESSIONS.columns).persist()
+    this.replace_matching(SESSIONS, sessions.replacement(rows, touched))
+    # Last, since what is new among them also says whose sessions are to be renamed.
+    this.replace_matching(IDENTITIES, linked.withColumn("gone", F.lit(False)))
+    of_batch = rows.filter(F.array_contains("batches", this.batch))
     people, bots = of_batch.agg(F.count_if(~F.col("is_bot")), F.count_if("is_bot")).collect()[0]
     return {"sessions": people + bots, "bot_sessions": bots}
+
+
+def others(this: Job, events: DataFrame, touched: DataFrame) -> DataFrame:
+    """The events of other batches in the touched sessions; only those batches are read."""
+    numbers = touched.select(F.explode("batches").alias("batch")).distinct().collect()
+    wanted = [row["batch"] for row in numbers if row["batch"] != this.batch]
+    return sessions.members(events.filter(F.col("batch").isin(wanted)), touched)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,12 @@
 """Curates the landed records of a batch: validates, deduplicates, and proves that none is lost.
 
 Reads the batch's files from HDFS. Writes its rows of the tables events (valid, first of their event_id), duplicates
-(with their winner) and invalid (with the reason), then counts each in what it wrote, records the counts in the ledger
-and fails unless landed = curated + duplicates + invalid for every partition. Look-back: processing.dedup_days.
+(with their winner, and whether it says the same) and invalid (with the reason), then counts each in what it wrote,
+records the counts in the ledger and fails unless landed = curated + duplicates + invalid for every partition. Batches
+are curated in their order: one whose predecessor is not curated is refused. Look-back: processing.dedup_days.
+
+Late events, those a session gap older than the newest event of earlier batches, are counted by how late they are;
+`conflicting` are duplicates that say something else than their winner.
 """
 
 from __future__ import annotations
@@ -10,16 +14,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import curate, features, job, raw, tables
-from processing.errors import UnbalancedBatch
+from processing import curate, features, job, quality, raw, tables
+from processing.errors import OutOfOrder, UnbalancedBatch
 from processing.job import Job
-from processing.tables import DUPLICATES, EVENTS, INVALID
+from processing.quality import Finding
+from processing.tables import DUPLICATES, EVENTS, INVALID, Table
 from storage import batches, ledger
 
 OUTCOMES = (EVENTS, DUPLICATES, INVALID)  # in the order of the ledger's counts
@@ -27,6 +32,7 @@ OUTCOMES = (EVENTS, DUPLICATES, INVALID)  # in the order of the ledger's counts
 
 def work(this: Job) -> dict[str, Any]:
     """Curates, then counts what was written."""
+    in_order(this)
     for table in OUTCOMES:
         tables.create(this.spark, table)
     files = batches.files(this.fs, this.layout, this.cut)
@@ -34,12 +40,44 @@ def work(this: Job) -> dict[str, Any]:
     before = tables.read(this.spark, EVENTS).filter(F.col("batch") < this.batch)
     classified = curate.classify(rows, before.filter(F.col("batch").isin(look_back(this))), this.batch).persist()
     newest = features.newest(before) if this.batch > 1 else None
-    this.overwrite(EVENTS, curate.curated(classified, newest, this.gap))
+    this.overwrite(EVENTS, curate.curated(classified, newest, this.gap), partial(check_arrivals, this, before))
     this.overwrite(DUPLICATES, curate.duplicates(classified))
     this.overwrite(INVALID, curate.invalid(classified))
-    counts = count(this)
-    late = this.read_batch(EVENTS).filter("late").count() if newest else 0
-    return check(this, counts) | {"late": late}
+    conflicting = this.read_batch(DUPLICATES).filter(~F.col("same_payload")).count()
+    return check_gate(this, count(this)) | {"conflicting": conflicting} | late(this)
+
+
+def in_order(this: Job) -> None:
+    """Raises OutOfOrder: which of two equal events came first can only be told when all before are there."""
+    earlier = batches.before(this.fs, this.layout, this.cut)
+    if earlier and not ledger.published(this.fs, this.layout, earlier.name):
+        raise OutOfOrder(this.cut.name, earlier.name)
+
+
+def check_arrivals(this: Job, before: DataFrame, written: DataFrame, table: Table) -> list[Finding]:
+    """The table's rules, and whether as much arrived as in the weeks before, and lately."""
+    rules, taken_at = this.settings.processing, datetime.fromisoformat(this.cut.taken_at)
+    count, newest = written.agg(F.count("*"), F.unix_millis(F.max("appended_at"))).collect()[0]
+    appended = None if newest is None else features.from_millis(newest)
+    findings = quality.rows(written, table) + quality.freshness(appended, taken_at, rules.freshness_hours)
+    earlier = batches.before(this.fs, this.layout, this.cut)
+    if earlier is None:
+        return findings
+    first = datetime.fromisoformat(next(batches.all(this.fs, this.layout)).taken_at)
+    usual = quality.usual_volume(before, datetime.fromisoformat(earlier.taken_at), taken_at, first)
+    return findings + quality.volume(count, usual, rules.volume_factor)
+
+
+def late(this: Job) -> dict[str, Any]:
+    """How many events came late, and by how much."""
+    bounds = {"under_1_hour": 3_600, "under_1_day": 86_400, "under_7_days": 7 * 86_400}
+    seconds, counts, least = F.col("lateness_seconds"), [], 0
+    for name, most in [*bounds.items(), ("more", 2**62)]:
+        counts.append(F.count_if((seconds >= least) & (seconds < most)).alias(name))
+        least = most
+    [found] = this.read_batch(EVENTS).agg(*counts).collect()
+    by = found.asDict()
+    return {"late": sum(by.values()), "late_by": by}
 
 
 def look_back(this: Job) -> list[int]:
@@ -64,7 +102,7 @@ def count(this: Job) -> dict[int, tuple[int, int, int]]:
     }
 
 
-def check(this: Job, counts: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
+def check_gate(this: Job, counts: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
     """Records the publish gate and gives its sums. Raises UnbalancedBatch when it does not balance."""
     recorded = ledger.record_publish(this.fs, this.layout, this.cut, counts)
     wrong = {row.partition: (row.landed, *counts[row.partition]) for row in recorded.partitions if row.unpublished}

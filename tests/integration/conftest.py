@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Events = Callable[..., "DataFrame"]
+KNOWN = "event_id STRING, batch BIGINT, partition INT, offset BIGINT, payload_hash BIGINT"  # as curation looks back
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +32,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("spark")
     conf = {
         "spark.jars": ",".join(map(str, jars("spark"))),
+        "spark.pyspark.python": sys.executable,
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.extraJavaOptions": "-Xss4m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
@@ -108,13 +112,12 @@ def events(spark: SparkSession, raw_rows: Events) -> Events:
 
     from processing import curate, tables
 
-    nothing = "event_id STRING, batch BIGINT, partition INT, offset BIGINT"
-
     def make(*clicks: ClickEvent, batch: int = 1) -> DataFrame:
         landed = raw_rows(*((0, offset, event) for offset, event in enumerate(clicks)))
-        classified = curate.classify(landed, spark.createDataFrame([], nothing), batch)
-        rows = curate.curated(classified, None, None).withColumn("batch", F.lit(batch).cast("bigint"))
-        return rows.select(*tables.EVENTS.columns)
+        classified = curate.classify(landed, spark.createDataFrame([], KNOWN), batch)
+        rows = curate.curated(classified, None, timedelta()).withColumn("batch", F.lit(batch).cast("bigint"))
+        # Without its lineage: tests look at the rows again and again.
+        return rows.select(*tables.EVENTS.columns).localCheckpoint()
 
     return make
 

@@ -10,9 +10,9 @@ import fastavro
 
 from ingest.codec import SCHEMA, encode, split
 from ingest.events import to_millis
-from processing import curate, raw, tables
+from processing import curate, publish, raw, tables
 from storage.containers import event_envelope
-from tests.integration.conftest import Events, click
+from tests.integration.conftest import KNOWN, Events, click
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NOON = datetime(2015, 5, 17, 12, tzinfo=UTC)
 
 
-def known(spark: SparkSession, *rows: tuple[str, int, int, int]) -> DataFrame:
-    return spark.createDataFrame(list(rows), "event_id STRING, batch BIGINT, partition INT, offset BIGINT")
+def known(spark: SparkSession, *rows: tuple[str, int, int, int], payload_hash: int | None = None) -> DataFrame:
+    return spark.createDataFrame([(*row, payload_hash) for row in rows], KNOWN)
 
 
 def places(rows: DataFrame) -> list[tuple[int, int]]:
@@ -50,6 +50,24 @@ def test_an_event_of_an_earlier_batch_wins(spark: SparkSession, raw_rows: Events
     assert places(curate.curated(classified, None, timedelta())) == [(0, 8)]
     [loser] = curate.duplicates(classified).collect()
     assert (loser["offset"], loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (7, 2, 5, 6)
+
+
+def test_a_duplicate_that_says_something_else_is_told(spark: SparkSession, raw_rows: Events) -> None:
+    said = {"properties": {"a": "1", "b": "2"}, "occurred_at": click().occurred_at}
+    retried = said | {"properties": {"b": "2", "a": "1"}, "occurred_at": said["occurred_at"] + 5, "ip": "1.2.3.0"}
+    rows = raw_rows(
+        (0, 0, click(**said)),
+        (0, 1, click(**retried)),
+        (0, 2, click(**said | {"item_id": "/b"})),
+        (0, 3, click(**said)),
+    )
+    classified = curate.classify(rows, known(spark), batch=1)
+    losers = {row["offset"]: row["same_payload"] for row in curate.duplicates(classified).collect()}
+    assert losers == {1: True, 2: False, 3: True}
+    [winner] = curate.curated(classified, None, timedelta()).collect()
+    later = known(spark, (winner["event_id"], 1, 0, 0), payload_hash=winner["payload_hash"])
+    again = curate.duplicates(curate.classify(rows, later, batch=2)).orderBy("offset").collect()
+    assert [row["same_payload"] for row in again] == [True, True, False, True]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -81,7 +99,7 @@ def test_late_is_what_happened_a_session_gap_before_the_newest_of_earlier_batche
     rows = raw_rows(*((0, n, event) for n, event in enumerate(clicks)))
     classified = curate.classify(rows, known(spark), batch=2)
     curated = curate.curated(classified, NOON, timedelta(minutes=30)).orderBy("offset").collect()
-    assert [row["late"] for row in curated] == [True, False, False]
+    assert [(row["late"], row["lateness_seconds"]) for row in curated] == [(True, 1860), (False, None), (False, None)]
     first = curate.curated(classified, None, timedelta(minutes=30))
     assert not first.filter("late").count() and first.count() == 3
 
@@ -91,11 +109,14 @@ def test_a_rerun_replaces_its_batch_and_no_other(spark: SparkSession, events: Ev
         rows = tables.read(spark, tables.EVENTS).orderBy("batch", "message_id").collect()
         return [(row["batch"], row["message_id"]) for row in rows]
 
+    def write(rows: DataFrame, batch: int) -> None:
+        publish.overwrite(spark, tables.EVENTS, rows, batch, lambda written: None)
+
     for _ in range(2):
-        tables.overwrite(spark, tables.EVENTS, events(click(message_id="a"), click(message_id="b")), 1)
-        tables.overwrite(spark, tables.EVENTS, events(click(message_id="c"), batch=2), 2)
+        write(events(click(message_id="a"), click(message_id="b")), 1)
+        write(events(click(message_id="c"), batch=2), 2)
     assert stored() == [(1, "a"), (1, "b"), (2, "c")]
-    tables.overwrite(spark, tables.EVENTS, events(click()).limit(0), 1)
+    write(events(click()).limit(0), 1)
     assert stored() == [(2, "c")]
 
 

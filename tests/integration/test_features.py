@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ingest.events import Device, Page, to_millis
 from processing import features
+from processing.feature_definitions import WEIGHTS
 from tests.integration.conftest import Events, click
 from tests.integration.test_curate import NOON
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
 BOT = Device(is_bot=True)
+
+
+def seen(rows: DataFrame) -> DataFrame:
+    return features.occurrences(rows, features.position_rates(rows))
 
 
 def test_time_is_that_of_the_newest_event_whose_clock_is_trusted(events: Events) -> None:
@@ -39,7 +48,7 @@ def test_an_interaction_weighs_its_events_by_type_and_age(events: Events) -> Non
     )
     found = features.interactions(rows, NOON).orderBy("visitor_id").collect()
     assert [(row["visitor_id"], row["item_id"], row["events"]) for row in found] == [("ann", "/a", 4), ("bob", "/b", 1)]
-    assert found[0]["weight"] == pytest.approx(1 + 0.5 + 0.5 * features.WEIGHTS["purchase"] + 1)
+    assert found[0]["weight"] == pytest.approx(1 + 0.5 + 0.5 * WEIGHTS["purchase"] + 1)
 
 
 def test_an_item_is_told_by_its_own_pages(events: Events) -> None:
@@ -54,7 +63,7 @@ def test_an_item_is_told_by_its_own_pages(events: Events) -> None:
         click(message_id="8", item_id="/c", page=Page(path="/", title="Home"), event_type="click"),
         click(message_id="9", item_id=None),
     )
-    a, b, c = features.item_features(rows, NOON).orderBy("item_id").collect()
+    a, b, c = features.item_features(rows, seen(rows), NOON).orderBy("item_id").collect()
     assert (a["title"], a["path"], b["title"], b["path"], c["title"], c["path"]) == ("A", "/a", "/b", "/b", "/c", "/c")
     assert (a["views"], a["bot_views"], a["impressions"], a["visitors"], c["clicks"]) == (2, 1, 3, 2, 1)
     assert a["popularity"] == pytest.approx(
@@ -70,6 +79,6 @@ def test_a_visitor_has_one_row_and_a_bot_is_marked(events: Events) -> None:
         click(message_id="3", anonymous_id="bot", device=BOT),
         click(message_id="4", anonymous_id=None),
     )
-    ann, bot = features.visitor_features(rows, NOON).orderBy("visitor_id").collect()
+    ann, bot = features.visitor_features(rows, seen(rows), NOON).orderBy("visitor_id").collect()
     assert (ann["events"], ann["page_views"], ann["items"], ann["add_to_carts"]) == (2, 1, 2, 1)
     assert (ann["recency_days"], ann["is_bot"], bot["is_bot"]) == (1.0, False, True)

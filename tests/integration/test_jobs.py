@@ -42,7 +42,9 @@ Run = Callable[[str, str], int]
 def own(cluster_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Own folder on HDFS and own home."""
     hdfs = cluster_settings.hdfs.model_copy(update={"root": "/jobs"})
-    return cluster_settings.model_copy(update={"hdfs": hdfs, "home": tmp_path_factory.mktemp("jobs")})
+    processing = cluster_settings.processing.model_copy(update={"freshness_hours": 1e6})  # `land` appends in 2015
+    home = tmp_path_factory.mktemp("jobs")
+    return cluster_settings.model_copy(update={"hdfs": hdfs, "home": home, "processing": processing})
 
 
 @pytest.fixture
@@ -153,6 +155,25 @@ def test_a_batch_without_events_clears_nothing_of_others_and_exports(
     assert (report["batch"], report["sessions"], report["visitors"], report["items"]) == ("empty", 0, 0, 0)
     assert report["recommendations"] > 0  # of all who are known by now
     assert tables.read_batch(spark, tables.EVENTS, 1).count() == 25
+
+
+def test_a_batch_that_fails_a_check_is_not_published_and_holds_up_the_next(
+    own: Settings, spark: SparkSession, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(own, "stale", {0: [view(1, 1, 70)], 1: [], 2: []})
+    number = land(own, "after-stale", {0: [view(1, 2, 70)], 1: [], 2: []}).number
+    monkeypatch.setenv("CLICKSTREAM_PROCESSING__FRESHNESS_HOURS", "1")
+    assert run("curate_events", "stale") == 1
+    report = f"/jobs/quality/events/batch={number - 1}.json"
+    err = capsys.readouterr().err
+    assert "batch stale, not published: freshness" in err and report in err
+    assert b"newest record was appended" in Hdfs(own).read(report)
+    assert not tables.read_batch(spark, tables.EVENTS, number - 1).count()
+    assert run("curate_events", "after-stale") == 2
+    assert "stale, which is not curated yet" in capsys.readouterr().err
+    monkeypatch.setenv("CLICKSTREAM_PROCESSING__FRESHNESS_HOURS", "1e6")
+    assert [run("curate_events", name) for name in ("stale", "after-stale")] == [0, 0]
+    assert not Hdfs(own).exists(report)
 
 
 def test_a_lost_record_fails_the_gate(

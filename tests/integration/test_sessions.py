@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from infra.settings import Settings
 from ingest.events import ClickEvent, Device, Page, to_millis
 from processing import sessions, tables
+from processing.job import Job
+from processing.jobs import build_sessions
+from storage.batches import Cut
+from storage.layout import Layout
+from tests.fakes import FakeHdfs
 from tests.integration.conftest import Events, click
 from tests.integration.test_curate import NOON
 
@@ -72,26 +82,63 @@ def test_what_a_session_tells(events: Events) -> None:
     assert (session["converted"], session["bounced"], session["batches"]) == (True, False, [1])
 
 
-def merge(spark: SparkSession, all_events: DataFrame, batch: int) -> list[tuple[str, int, list[int]]]:
-    """What the job does; the table's rows."""
-    visitors = sessions.touched(all_events, batch).persist()
-    new = sessions.build(all_events.join(visitors, on="visitor_id", how="left_semi"), GAP)
-    tables.create(spark, tables.SESSIONS)
-    current = tables.read(spark, tables.SESSIONS)
-    tables.replace_matching(spark, tables.SESSIONS, sessions.replacement(new, current, visitors), "session_id")
-    rows = tables.read(spark, tables.SESSIONS).orderBy("visitor_id", "started_at")
-    return [(row["visitor_id"], row["events"], row["batches"]) for row in rows.collect()]
+Told = list[tuple[str, str, int, list[int]]]
+
+
+@pytest.fixture
+def run(spark: SparkSession, tables_dropped: None, tmp_path: Path) -> Callable[[DataFrame, int], Told]:
+    """Publishes a batch's events and runs the job on it; gives all sessions: visitor, person, events, batches."""
+    settings = Settings(home=tmp_path)
+
+    def work(rows: DataFrame, batch: int) -> Told:
+        cut = Cut(str(batch), batch, "clicks", "2026-05-17T12:00:00+00:00", {}, {})
+        this = Job(settings, spark, FakeHdfs(), Layout("/clickstream", "clicks"), cut)
+        this.overwrite(tables.EVENTS, rows.filter(f"batch = {batch}"))
+        build_sessions.work(this)
+        rows = tables.read(spark, tables.SESSIONS).orderBy("visitor_id", "started_at")
+        return [(row["visitor_id"], row["person_id"], row["events"], row["batches"]) for row in rows.collect()]
+
+    for table in (tables.EVENTS, tables.SESSIONS, tables.IDENTITIES):
+        spark.sql(f"DROP TABLE IF EXISTS {table.full_name}")
+    return work
 
 
 def test_a_late_event_joins_sessions_and_a_rerun_changes_nothing(
-    spark: SparkSession, events: Events, tables_dropped: None
+    events: Events, run: Callable[[DataFrame, int], Told]
 ) -> None:
     ann, bob = {"anonymous_id": "ann"}, {"anonymous_id": "bob"}
-    first = events(at(0, "a", **ann), at(40, "b", **ann), at(0, "c", **bob)).persist()
-    apart = [("ann", 1, [1]), ("ann", 1, [1]), ("bob", 1, [1])]
-    assert merge(spark, first, 1) == apart
-    assert merge(spark, first, 1) == apart
-    both = first.unionByName(events(at(20, "late", **ann), batch=2)).persist()
-    joined = [("ann", 3, [1, 2]), ("bob", 1, [1])]
-    assert merge(spark, both, 2) == joined
-    assert merge(spark, both, 1) == joined
+    first = events(at(0, "a", **ann), at(40, "b", **ann), at(300, "z", **ann), at(0, "c", **bob)).persist()
+    apart = [("ann", "ann", 1, [1])] * 3 + [("bob", "bob", 1, [1])]
+    assert run(first, 1) == apart
+    assert run(first, 1) == apart
+    late = events(at(20, "late", **ann), batch=2).persist()
+    joined = [("ann", "ann", 3, [1, 2]), ("ann", "ann", 1, [1]), ("bob", "bob", 1, [1])]
+    assert run(late, 2) == joined
+    assert run(first, 1) == joined
+
+
+def test_batches_in_any_order_give_the_sessions_of_all_their_events(
+    events: Events, run: Callable[[DataFrame, int], Told]
+) -> None:
+    evening = 11 * 60  # after noon: the first session goes on over midnight
+    minutes = {3: [50, 75, 400], 1: [0, 100, 160], 2: [25, 130]}
+    for batch, times in minutes.items():
+        told = run(events(*(at(evening + n, f"{batch}-{n}") for n in times), batch=batch), batch)
+    assert told == [("ann", "ann", 7, [1, 2, 3]), ("ann", "ann", 1, [3])]
+
+
+def test_a_visitor_is_known_as_a_user_from_the_first_event_that_says_so(
+    events: Events, run: Callable[[DataFrame, int], Told]
+) -> None:
+    def people(rows: DataFrame, batch: int) -> list[str]:
+        return [person for _, person, _, _ in run(rows, batch)]
+
+    visits = events(*(at(minutes, f"m{minutes}") for minutes in (0, 100, 200, 300, 400))).persist()
+    assert people(visits, 1) == ["ann"] * 5
+    login = events(at(210, "login", user_id="u1", event_type="identify"), batch=2)
+    assert people(login, 2) == ["ann", "ann", "u1", "u1", "u1"]
+    other = events(at(390, "other", user_id="u2"), batch=3)
+    assert people(other, 3) == ["ann", "ann", "u1", "u1", "u2"]
+    late = events(at(90, "late", user_id="u1"), batch=4)
+    assert people(late, 4) == ["ann", "u1", "u1", "u1", "u2"]
+    assert people(visits, 1) == ["ann", "u1", "u1", "u1", "u2"]

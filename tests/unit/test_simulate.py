@@ -48,7 +48,11 @@ def test_every_event_is_valid(shopped: list[dict[str, Any]]) -> None:
     context = Context("demo", 1_795_245_567_000, run=WORLD.run)
     parsed = [native.parse(event, context) for event in shopped]
     assert not any(event.flags or event.device.is_bot for event in parsed)
-    assert {event.event_type for event in parsed} == {"page_view", "add_to_cart", "purchase"} < set(EVENT_TYPES)
+    assert (
+        {event.event_type for event in parsed}
+        == {*("page_view", "impression", "click", "add_to_cart", "purchase")}
+        < set(EVENT_TYPES)
+    )
 
 
 def test_visitors_mostly_view_what_they_like(shopped: list[dict[str, Any]]) -> None:
@@ -75,6 +79,35 @@ def test_visitors_return_and_new_items_appear_in_the_second_half(shopped: list[d
     assert sum(len(seen) > 1 for seen in days.values()) > 0.7 * len(days)
     middle = start + WORLD.days * 86_400_000 // 2
     assert sum(at >= middle for at in first.values()) >= 0.08 * WORLD.items
+
+
+def test_visitors_look_at_the_upper_places_and_click_what_they_like(shopped: list[dict[str, Any]]) -> None:
+    tastes = truth(WORLD)
+    liked: dict[str, Counter[int]] = {"impression": Counter(), "click": Counter()}
+    other: dict[str, Counter[int]] = {"impression": Counter(), "click": Counter()}
+    for event in shopped:
+        if event["event_type"] in liked:
+            same = tastes.visitors[event["anonymous_id"]] == tastes.items[event["item_id"]]
+            (liked if same else other)[event["event_type"]][event["position"]] += 1
+    assert set(liked["impression"]) == set(range(WORLD.shown)) == set(range(len(tastes.places)))
+    for place, looked_at in enumerate(tastes.places):
+        rate = liked["click"][place] / liked["impression"][place]
+        assert rate == pytest.approx(looked_at * WORLD.appeal[0], abs=0.15)
+    assert liked["click"][0] > 2 * liked["click"][5] > 0
+    assert other["click"].total() / other["impression"].total() < 0.06
+
+
+def test_visits_begin_in_the_evening_and_at_weekends(shopped: list[dict[str, Any]]) -> None:
+    visits = [
+        event["occurred_at"] for event in shopped if event["event_type"] == "page_view" and "item_id" not in event
+    ]
+    hours = Counter((at // 3_600_000 - 96) % 168 for at in visits)
+    planted = truth(WORLD).hours
+    assert sum(planted) == pytest.approx(1)
+    evening = [hour for hour in range(168) if 17 <= hour % 24 < 24]
+    assert sum(hours[h] for h in evening) / len(visits) == pytest.approx(sum(planted[h] for h in evening), abs=0.05)
+    weekend = sum(hours[h] for h in range(120, 168)) / len(visits)
+    assert weekend == pytest.approx(sum(planted[120:]), abs=0.05)
 
 
 def test_a_visitors_events_are_in_order(shopped: list[dict[str, Any]]) -> None:

@@ -1,0 +1,117 @@
+"""Impressions and whether they were clicked, with the features of their moment. DataFrames in, DataFrames out.
+
+An impression's label is known when its window has closed: `label` after it, as of the newest event. A click belongs to
+the last impression of the item for this visitor before it, in the same list where both name one, of the same
+`impression_id` where both have one. Impressions that were not clicked are the negatives; none is made up.
+
+Features are those of `feature_definitions` at the impression's moment: what happened at it or later plays no part. They
+go by when events happened, not by when they arrived: a late event counts as if it had been known.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from processing import feature_values
+from processing.feature_definitions import ITEM, PAIR, VISITOR, millis
+from processing.tables import TRAINING_EXAMPLES
+
+_DAY, _WEEK, _MONDAY = 86_400_000, 7 * 86_400_000, 4 * 86_400_000  # milliseconds
+_BOUGHT = ("add_to_cart", "purchase")
+
+
+def ripe(events: DataFrame, batch: int, as_of: datetime, before: datetime | None, label: timedelta) -> DataFrame:
+    """The impressions of people up to `batch` whose window closed by `as_of` and that no earlier batch has had.
+
+    `before` is `as_of` of the batch before, None without one. A batch has those whose window closed since then, and
+    those that came with it though their window had closed already.
+    """
+    closed = F.col("occurred_at") + F.expr(f"INTERVAL {millis(label)} MILLISECONDS")
+    shown = events.filter(
+        (F.col("event_type") == "impression")
+        & F.col("visitor_id").isNotNull()
+        & F.col("item_id").isNotNull()
+        & ~F.coalesce("device.is_bot", F.lit(False))
+        & (closed <= F.lit(as_of))
+    )
+    if before is None:
+        return shown
+    return shown.filter((closed > F.lit(before)) | (F.col("batch") == batch))
+
+
+def build(impressions: DataFrame, events: DataFrame, seen: DataFrame, as_of: datetime, label: timedelta) -> DataFrame:
+    """Rows of `training_examples` but for `batch`. `seen` is what `features.occurrences` gives of the `events`."""
+    moments = impressions.select(
+        F.col("event_id").alias("moment_id"),
+        *("visitor_id", "item_id", "list_id", "position", "propensity", "model_version", "impression_id"),
+        F.col("device.type").alias("device_type"),
+        "occurred_at",
+        F.unix_millis("occurred_at").alias("time"),
+    )
+    named = moments.join(clicked(moments, events, label), on="moment_id", how="left").join(
+        bought(moments, events, label), on="moment_id", how="left"
+    )
+    places = seen.filter(F.col("event_type") == "impression")
+    expected = places.groupBy("visitor_id", "item_id", "time").agg(F.max("expected_clicks").alias("expected_clicks"))
+    rows = named.join(expected, on=["visitor_id", "item_id", "time"], how="left")
+    subjects = (
+        (("item_id",), ITEM, "item_"),
+        (("visitor_id",), VISITOR, "visitor_"),
+        (("visitor_id", "item_id"), PAIR, "pair_"),
+    )
+    for subject, features, prefix in subjects:
+        values = feature_values.at_moments(seen, moments, subject, features, prefix)
+        rows = rows.join(values, on="moment_id", how="left")
+    return (
+        rows.withColumnRenamed("moment_id", "example_id")
+        .withColumns({name: F.coalesce(name, F.lit(False)) for name in ("clicked", "converted")})
+        .withColumns(_season(F.col("time")))
+        .withColumn("as_of", F.lit(as_of))
+        .select(*[name for name in TRAINING_EXAMPLES.columns if name != "batch"])
+    )
+
+
+def clicked(moments: DataFrame, events: DataFrame, label: timedelta) -> DataFrame:
+    """(moment_id, clicked): the moments that a click belongs to."""
+    clicks = events.filter(F.col("event_type") == "click").select(
+        F.col("event_id").alias("click_id"),
+        "visitor_id",
+        "item_id",
+        F.col("list_id").alias("click_list"),
+        F.col("impression_id").alias("click_impression"),
+        F.unix_millis("occurred_at").alias("clicked_at"),
+    )
+
+    def agree(ours: str, theirs: str) -> Column:
+        return F.coalesce(F.col(ours) == F.col(theirs), F.lit(True))
+
+    pairs = moments.join(clicks, on=["visitor_id", "item_id"], how="inner").filter(
+        (F.col("clicked_at") >= F.col("time"))
+        & (F.col("clicked_at") < F.col("time") + millis(label))
+        & agree("list_id", "click_list")
+        & agree("impression_id", "click_impression")
+    )
+    last = pairs.groupBy("click_id").agg(F.max_by("moment_id", F.struct("time", "moment_id")).alias("moment_id"))
+    return last.select("moment_id", F.lit(True).alias("clicked")).distinct()
+
+
+def bought(moments: DataFrame, events: DataFrame, label: timedelta) -> DataFrame:
+    """(moment_id, converted): the moments after which, within the window, the visitor put the item into the cart."""
+    acts = events.filter(F.col("event_type").isin(*_BOUGHT)).select(
+        "visitor_id", "item_id", F.unix_millis("occurred_at").alias("bought_at")
+    )
+    after = moments.join(acts, on=["visitor_id", "item_id"], how="inner").filter(
+        (F.col("bought_at") >= F.col("time")) & (F.col("bought_at") < F.col("time") + millis(label))
+    )
+    return after.select("moment_id", F.lit(True).alias("converted")).distinct()
+
+
+def _season(time: Column) -> dict[str, Column]:
+    """As `feature_definitions.season`."""
+    day = F.pmod(time, F.lit(_DAY)) * (2 * math.pi / _DAY)
+    week = F.pmod(time - _MONDAY, F.lit(_WEEK)) * (2 * math.pi / _WEEK)
+    return {"day_sin": F.sin(day), "day_cos": F.cos(day), "week_sin": F.sin(week), "week_cos": F.cos(week)}

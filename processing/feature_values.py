@@ -1,0 +1,137 @@
+"""Features of many subjects by Spark, as `feature_definitions.compute` gives them. DataFrames in, DataFrames out.
+
+Events are (subject columns, time, event_type, expected_clicks), times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from processing.feature_definitions import Count, Decayed, Expected, Feature, Rate, Recency, millis
+
+EVENT_COLUMNS = ("time", "event_type", "expected_clicks")
+_DAY = 86_400_000
+_DIGITS = 6  # sums of doubles depend on their order in the last digits; what is stored must not
+
+
+def snapshot(events: DataFrame, subject: Sequence[str], features: Sequence[Feature], at: int) -> DataFrame:
+    """(subject, each feature): of all subjects that have an event before `at`."""
+    values = {feature.name: _aggregate(feature, at) for feature in features}
+    rows = events.filter(F.col("time") < at).groupBy(*subject)
+    return rows.agg(*[_stored(value).alias(name) for name, value in values.items()])
+
+
+def at_moments(
+    events: DataFrame, moments: DataFrame, subject: Sequence[str], features: Sequence[Feature], prefix: str = ""
+) -> DataFrame:
+    """(moment_id, prefix + each feature) of `moments`: (moment_id, subject, time). Of each id there is one.
+
+    Point-in-time: what is at or after `time` plays no part. Running sums over a subject's events are read off at each
+    moment and at the beginnings of its windows, so the price is a sort, however many moments a window holds. They are
+    doubles: with decay, events should lie within a few hundred half-lives of each other.
+    """
+    base = [part for feature in features for part in _parts(feature)]
+    windows = sorted({millis(part.window) for part in base if isinstance(part, Count | Expected) and part.window})
+    reference = events.agg(F.max("time")).collect()[0][0] or 0
+    sums = {_key(part): _increment(part, reference) for part in base}
+
+    back = F.explode(F.array(*map(F.lit, [0, *windows]))).alias("back")
+    queries = moments.select("moment_id", *subject, F.col("time").alias("at"), back)
+    queries = queries.withColumn("time", F.col("at") - F.col("back"))
+    facts = events.select(*subject, "time", *[value.alias(name) for name, value in sums.items()])
+    before = F.col("moment_id").isNull()  # a moment comes before what happens at the same time
+    so_far = Window.partitionBy(*subject).orderBy("time", before).rowsBetween(Window.unboundedPreceding, 0)
+    running = {name: (F.max if name.startswith("last") else F.sum)(name).over(so_far) for name in sums}
+    read = queries.unionByName(facts, allowMissingColumns=True).withColumns(running).filter(~before)
+    at = [
+        F.max(F.when(F.col("back") == back, F.col(name))).alias(_at(name, back))
+        for name in sums
+        for back in [0, *windows]
+    ]
+    found = read.groupBy("moment_id", "at").agg(*at)
+    return found.select(
+        "moment_id", *[_stored(_read(feature, reference)).alias(f"{prefix}{feature.name}") for feature in features]
+    )
+
+
+def _parts(feature: Feature) -> list[Count | Expected | Decayed | Recency]:
+    return [feature.over, feature.under] if isinstance(feature, Rate) else [feature]
+
+
+def _key(part: Count | Expected | Decayed | Recency) -> str:
+    """Parts that differ in their windows alone share a running sum."""
+    match part:
+        case Count(_, types, _):
+            return "count_" + "_".join(types)
+        case Expected():
+            return "expected"
+        case Decayed(name, _, _):
+            return f"decayed_{name}"
+        case Recency(_, types):
+            return "last_" + "_".join(types)
+
+
+def _at(key: str, back: int) -> str:
+    """Column of a running sum as it was so many milliseconds before the moment."""
+    return f"{key}_{back}_before"
+
+
+def _increment(part: Count | Expected | Decayed | Recency, reference: int) -> Column:
+    """What an event adds to its running sum, or, for recency, when it happened."""
+    match part:
+        case Count(_, types, _):
+            return F.col("event_type").isin(*types).cast("bigint")
+        case Expected():
+            return F.when(F.col("event_type") == "impression", F.col("expected_clicks")).otherwise(0.0)
+        case Decayed(_, weights, half_life):
+            return _weight(weights) * F.pow(F.lit(2.0), (F.col("time") - reference) / millis(half_life))
+        case Recency(_, types):
+            return F.when(F.col("event_type").isin(*types), F.col("time"))
+
+
+def _read(feature: Feature, reference: int) -> Column:
+    """A feature from the running sums at a moment and at the beginning of its window."""
+
+    def sum_at(part: Count | Expected, back: int) -> Column:
+        return F.coalesce(F.col(_at(_key(part), back)), F.lit(0))
+
+    match feature:
+        case Count(_, _, window) | Expected(_, window):
+            now = sum_at(feature, 0)
+            return now if window is None else now - sum_at(feature, millis(window))
+        case Decayed(_, _, half_life):
+            grown = F.coalesce(F.col(_at(_key(feature), 0)), F.lit(0.0))
+            return grown * F.pow(F.lit(2.0), (F.lit(reference) - F.col("at")) / millis(half_life))
+        case Rate(_, over, under, prior, strength):
+            return (_read(over, reference) + strength * prior) / (_read(under, reference) + strength)
+        case Recency():
+            return (F.col("at") - F.col(_at(_key(feature), 0))) / _DAY
+
+
+def _aggregate(feature: Feature, at: int) -> Column:
+    time = F.col("time")
+    match feature:
+        case Count(_, types, window):
+            inside = F.lit(True) if window is None else time >= at - millis(window)
+            return F.count_if(F.col("event_type").isin(*types) & inside)
+        case Expected(_, window):
+            inside = (F.col("event_type") == "impression") & (time >= at - millis(window))
+            return F.sum(F.when(inside, F.col("expected_clicks")).otherwise(0.0))
+        case Decayed(_, weights, half_life):
+            return F.sum(_weight(weights) * F.pow(F.lit(0.5), (F.lit(at) - time) / millis(half_life)))
+        case Rate(_, over, under, prior, strength):
+            return (_aggregate(over, at) + strength * prior) / (_aggregate(under, at) + strength)
+        case Recency(_, types):
+            return (F.lit(at) - F.max(F.when(F.col("event_type").isin(*types), time))) / _DAY
+
+
+def _weight(weights: Mapping[str, float]) -> Column:
+    pairs = [F.lit(part) for pair in weights.items() for part in pair]
+    return F.coalesce(F.create_map(*pairs)[F.col("event_type")], F.lit(0.0))
+
+
+def _stored(value: Column) -> Column:
+    return F.round(value.cast("double"), _DIGITS)

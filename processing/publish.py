@@ -1,0 +1,75 @@
+"""Write, audit, publish: rows go to a branch of the table, are checked there, and are everybody's by one commit.
+
+A branch starts at what is published now; what another writer publishes meanwhile is a conflict, and the whole is done
+anew. What a run that died left on its branch is replaced by the next one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from processing.tables import CATALOG, Table, create
+
+Approve = Callable[[DataFrame], None]  # raises when what is to be published must not be
+_CONFLICTS = ("CommitFailedException", "ValidationException", "AlreadyExistsException", "is not an ancestor of")
+
+
+def overwrite(spark: SparkSession, table: Table, rows: DataFrame, batch: int, approve: Approve) -> None:
+    """Replaces the rows of `batch`; no rows clear it. `rows` has the table's columns but `batch`."""
+    frame = rows.withColumn("batch", F.lit(batch).cast("bigint")).select(*table.columns)
+
+    def write(branch: str) -> None:
+        frame.writeTo(branch).overwrite(F.col("batch") == batch)
+
+    _publish(spark, table, batch, write, lambda written: approve(written.filter(F.col("batch") == batch)))
+
+
+def replace_matching(spark: SparkSession, table: Table, rows: DataFrame, batch: int, approve: Approve) -> None:
+    """Rows with `gone` are deleted by the table's key, which is one column, the others updated or inserted."""
+    [key] = table.key
+    frame = rows.select(*table.columns, "gone").alias("new")
+
+    def write(branch: str) -> None:
+        (
+            frame.mergeInto(branch, F.expr(f"{branch}.{key} = new.{key}"))
+            .whenMatched(F.col("new.gone"))
+            .delete()
+            .whenMatched()
+            .updateAll()
+            .whenNotMatched(~F.col("new.gone"))
+            .insertAll()
+            .merge()
+        )
+
+    _publish(spark, table, batch, write, approve)
+
+
+def _publish(spark: SparkSession, table: Table, batch: int, write: Callable[[str], None], approve: Approve) -> None:
+    """A commit that lost against another writer is made anew; its conflict is never ignored."""
+    branch = f"audit_{batch}"
+
+    @retry(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(5),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        reraise=True,
+    )
+    def attempt() -> None:
+        create(spark, table)
+        spark.sql(f"ALTER TABLE {table.full_name} CREATE OR REPLACE BRANCH {branch}")
+        write(f"{table.full_name}.branch_{branch}")
+        approve(spark.read.option("branch", branch).table(table.full_name))
+        name = table.full_name.removeprefix(f"{CATALOG}.")
+        spark.sql(f"CALL {CATALOG}.system.fast_forward('{name}', 'main', '{branch}')")
+        spark.sql(f"ALTER TABLE {table.full_name} DROP BRANCH IF EXISTS {branch}")
+
+    attempt()
+
+
+def _is_conflict(error: BaseException) -> bool:
+    """By the names of Iceberg's exceptions, which come wrapped in whatever Spark makes of them."""
+    return any(name in str(error) for name in _CONFLICTS)

@@ -1,0 +1,101 @@
+"""What is wrong with a table's rows is found, shown, and not published."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from processing import publish, quality, tables
+from processing.errors import WrongSchema
+from tests.integration.conftest import Events, click
+from tests.integration.test_curate import NOON
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+WEEK = timedelta(days=7)
+
+
+def popular(spark: SparkSession, *rows: tuple[int | None, str | None, float]) -> DataFrame:
+    columns = "rank INT, item_id STRING, score DOUBLE"
+    return spark.createDataFrame(list(rows), columns)
+
+
+def test_each_rule_finds_its_rows_and_shows_them(spark: SparkSession) -> None:
+    rows = popular(spark, (0, "/a", 1.0), (0, "/b", 1.0), (-1, "/c", 1.0), (2, None, 1.0), (None, "/d", 1.0))
+    found = {one.check: one for one in quality.rows(rows, tables.POPULAR_ITEMS)}
+    assert {check: one.rows for check, one in found.items()} == {
+        "rank is null": 1,
+        "item_id is null": 1,
+        "rank is out of [0, ]": 1,
+        "key rank is not unique": 1,
+    }
+    assert found["rank is out of [0, ]"].examples == [{"rank": "-1"}]
+    assert found["key rank is not unique"].examples == [{"rank": "0"}]
+    assert not quality.rows(popular(spark, (0, "/a", 1.0), (1, "/b", 1.0)), tables.POPULAR_ITEMS)
+    assert not quality.rows(popular(spark), tables.POPULAR_ITEMS)
+
+
+def test_nan_lies_in_no_range(spark: SparkSession, events: Events) -> None:
+    rows = spark.createDataFrame([("/a", float("nan"))], "item_id STRING, popularity DOUBLE")
+    missing = {name: f"CAST(1 AS {tables.ITEM_FEATURES.columns[name]})" for name in ("title", "path")}
+    whole = rows.selectExpr("*", *[f"{sql} AS {name}" for name, sql in missing.items()], "now() AS as_of")
+    assert [one.check for one in quality.rows(whole, tables.ITEM_FEATURES)] == ["popularity is out of [0, ]"]
+
+
+def test_what_is_not_approved_is_not_published_and_the_next_try_is(spark: SparkSession, tables_dropped: None) -> None:
+    table = tables.POPULAR_ITEMS
+
+    def refuse(written: DataFrame) -> None:
+        assert written.count() == 2  # what would be published is there to be looked at
+        raise ValueError("refused")
+
+    def approve(written: DataFrame) -> None:
+        assert {row["item_id"] for row in written.collect()} == {"/c"}
+
+    publish.overwrite(spark, table, popular(spark, (0, "/a", 1.0)), 1, lambda written: None)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="refused"):
+            publish.overwrite(spark, table, popular(spark, (0, "/b", 1.0), (0, "/b", 1.0)), 1, refuse)
+    assert [row["item_id"] for row in tables.read(spark, table).collect()] == ["/a"]
+    publish.overwrite(spark, table, popular(spark, (0, "/c", 1.0)), 1, approve)
+    assert [row["item_id"] for row in tables.read(spark, table).collect()] == ["/c"]
+    assert [row["name"] for row in spark.sql(f"SELECT name FROM {table.full_name}.refs").collect()] == ["main"]
+
+
+def test_a_writer_who_published_meanwhile_is_not_undone(spark: SparkSession, tables_dropped: None) -> None:
+    table, tries = tables.POPULAR_ITEMS, []
+
+    def interrupted(written: DataFrame) -> None:
+        tries.append(written.count())
+        if len(tries) == 1:
+            publish.overwrite(spark, table, popular(spark, (0, "/other", 1.0)), 8, lambda written: None)
+
+    publish.overwrite(spark, table, popular(spark, (0, "/mine", 1.0)), 7, interrupted)
+    rows = tables.read(spark, table).filter("batch IN (7, 8)").orderBy("batch").collect()
+    assert [row["item_id"] for row in rows] == ["/mine", "/other"] and tries == [1, 1]
+
+
+def test_a_column_of_another_type_is_told(spark: SparkSession, tables_dropped: None) -> None:
+    other = tables.Table(
+        "popular_items", "recommend_items", {**tables.POPULAR_ITEMS.columns, "score": "INT"}, ("rank",)
+    )
+    spark.sql(f"DROP TABLE IF EXISTS {other.full_name}")
+    tables.create(spark, other)
+    with pytest.raises(WrongSchema, match=r"popular_items: column score is int, this version writes double"):
+        tables.create(spark, tables.POPULAR_ITEMS)
+    spark.sql(f"DROP TABLE {other.full_name}")
+
+
+def test_the_usual_volume_is_that_of_the_same_hours_of_weeks_before(events: Events) -> None:
+    since, until = NOON - timedelta(hours=1), NOON
+    arrivals = [until - WEEK, since - WEEK, until - 2 * WEEK, since - 2 * WEEK + timedelta(minutes=1), until - 3 * WEEK]
+    landed = [
+        click(message_id=str(n), received_at=int(when.timestamp() * 1000)) for n, when in enumerate(arrivals)
+    ]  # the fixture takes received_at for the time of appending
+    rows = events(*landed)
+    assert quality.usual_volume(rows, since, until, first=since - 2 * WEEK) == [1, 2]
+    assert quality.usual_volume(rows, since, until, first=datetime(1990, 1, 1, tzinfo=UTC)) == [1, 2, 1, 0]
+    assert quality.usual_volume(rows, since, until, first=NOON) == []
