@@ -3,7 +3,7 @@
     events  duplicates  invalid                        what became of each landed record     curate_events
     sessions                                           all sessions, kept up to date         build_sessions
     interactions  item_features  visitor_features      as of the data's time                 build_features
-    evaluations                                        one row per batch and algorithm       evaluate_recommender
+    evaluations                                        one row per contestant and segment    evaluate_recommender
     recommendations  similar_items  popular_items      what the export publishes             recommend_items
 
 All but `sessions` are partitioned by `batch` (the cut's number): a rerun overwrites just its batch.
@@ -195,8 +195,10 @@ EVALUATIONS = Table(
     "evaluate_recommender",
     {
         "batch": "BIGINT",
+        "role": "STRING",
         "algorithm": "STRING",
         "model_version": "STRING",
+        "segment": "STRING",
         "k": "INT",
         "n_users": "BIGINT",
         "recall": "DOUBLE",
@@ -205,6 +207,12 @@ EVALUATIONS = Table(
         "ndcg_interval": "ARRAY<DOUBLE>",
         "ndcg_over_baseline": "DOUBLE",
         "ndcg_over_baseline_interval": "ARRAY<DOUBLE>",
+        "map": "DOUBLE",
+        "map_interval": "ARRAY<DOUBLE>",
+        "mrr": "DOUBLE",
+        "mrr_interval": "ARRAY<DOUBLE>",
+        "coverage": "DOUBLE",
+        "novelty_bits": "DOUBLE",
         "split_at": "TIMESTAMP",
     },
 )

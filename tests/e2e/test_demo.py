@@ -71,7 +71,8 @@ def test_something_was_learnt_and_its_figures_come_with_their_n(facts: dict[str,
     assert facts["items"] > 50
     assert facts["recommendations"] > 0
     model = facts["model"]
-    assert model["algorithm"] == "als"
+    assert model["algorithm"] == "als"  # four users are too few to search by
+    assert model["promoted"] is True
     for name in ("recall_at_10", "ndcg_at_10", "baseline_recall_at_10", "baseline_ndcg_at_10"):
         assert (model[name] is None) == (model["n_users"] == 0)
         assert model[name] is None or 0 <= model[name] <= 1
