@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from processing import recommend
+from processing.training import als
 from processing.training.gate import Histogram, Smoke
 from processing.training.recommenders import Model
 
@@ -39,19 +41,26 @@ def _histogram(rows: DataFrame, edges: tuple[float, ...] | None) -> Histogram:
 
 
 def try_out(model: Model | None, interactions: DataFrame, n: int) -> Smoke:
-    """Lists of `n` for the visitors of the lowest hash."""
+    """Lists of `n` for the visitors of the lowest hash, filled up with popular items as they are shown."""
     if model is None:
-        return Smoke(0, 0, 0, 0, 0)
+        return Smoke(0, 0, 0, 0, 0, 0)
     visitors = interactions.select("visitor_id").distinct()
     some = visitors.orderBy(F.xxhash64("visitor_id"), "visitor_id").limit(_SAMPLE).persist()
     met = interactions.select("visitor_id", "item_id", F.lit(True).alias("met"))
-    lists = model.top(some, interactions, n).join(met, on=["visitor_id", "item_id"], how="left")
+    items = interactions.groupBy("item_id").agg(F.round(F.sum("weight"), 6).alias("popularity"))
+    ranked = recommend.popular(items, n + als.MAX_SEEN)
+    shown = recommend.for_visitors(some, model.top(some, interactions, n).persist(), ranked, interactions, n)
     score = F.col("score")
     odd = score.isNull() | F.isnan("score") | (F.abs("score") == float("inf"))
-    found = lists.agg(
-        F.count_distinct("visitor_id"),
-        F.count_if(F.col("met").isNotNull()),
-        F.count_if(odd),
-        F.count("*") - F.count_distinct("visitor_id", "item_id"),
-    ).collect()[0]
+    found = (
+        shown.join(met, on=["visitor_id", "item_id"], how="left")
+        .agg(
+            F.count_distinct("visitor_id"),
+            F.count_distinct(F.when(F.col("source") == "learned", F.col("visitor_id"))),
+            F.count_if(F.col("met").isNotNull()),
+            F.count_if(odd),
+            F.count("*") - F.count_distinct("visitor_id", "item_id"),
+        )
+        .collect()[0]
+    )
     return Smoke(some.count(), *found)

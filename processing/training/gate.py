@@ -44,10 +44,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Smoke:
-    """Of the lists of some visitors: how many were asked for, how many are not empty, and what must not be in them."""
+    """Of the lists of some visitors, filled up with popular items as they are shown: how many were asked for, how many
+    are not empty and have something of the model, and what must not be in them."""
 
     visitors: int
     with_lists: int
+    learned: int
     seen: int
     not_finite: int
     repeated: int
@@ -76,16 +78,22 @@ def better(difference: Estimate, over_popular: Estimate, champion: str | None, s
 
 
 def smoke(found: Smoke) -> Check:
-    """Each visitor has a list, and no list has an item that its visitor met, an item twice, or a score that is none."""
+    """Each visitor has a list, some have items of the model, and none has an item that its visitor met, an item twice,
+    or a score that is no number."""
     problems = {
         "no visitors to score": not found.visitors,
         f"{found.visitors - found.with_lists} of {found.visitors} lists are empty": found.with_lists < found.visitors,
+        "nothing in them is of the model": found.visitors and not found.learned,
         f"{found.seen} items were met before": found.seen,
         f"{found.not_finite} scores are no numbers": found.not_finite,
         f"{found.repeated} items are there twice": found.repeated,
     }
     wrong = [problem for problem, there in problems.items() if there]
-    return Check("smoke", not wrong, "; ".join(wrong) or f"lists of {found.visitors} visitors make sense")
+    return Check(
+        "smoke",
+        not wrong,
+        "; ".join(wrong) or f"lists of {found.visitors} visitors make sense, {found.learned} have learned items",
+    )
 
 
 def drift(before: Mapping[str, Histogram], now: Mapping[str, Histogram], threshold: float) -> Check:

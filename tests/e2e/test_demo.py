@@ -78,6 +78,13 @@ def test_something_was_learnt_and_its_figures_come_with_their_n(facts: dict[str,
         assert model[name] is None or 0 <= model[name] <= 1
 
 
+def test_the_first_model_is_champion_and_its_gate_is_told(facts: dict[str, Any], whole: Settings) -> None:
+    [model] = json.loads(run(whole, "models", "list", "--json"))
+    assert (model["aliases"], model["promoted"]) == (["champion"], True)
+    shown = json.loads(run(whole, "models", "show", "--json"))
+    assert shown["model"] == f"als-{facts['batch']}" and len(shown["gate"]) == 3
+
+
 def test_airflow_ran_it(facts: dict[str, Any], whole: Settings) -> None:
     assert facts["dag_runs"] == [{"dag_id": "clickstream_batch", "state": "success"}]
     assert {"up", "replay", "curate_events", "train_recommender"} <= set(facts["seconds"])

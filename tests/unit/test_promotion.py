@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from processing.training.comparison import User
 from processing.training.gate import Check, Decision, Histogram, Smoke
 
 AHEAD, NOISE = Estimate(0.02, 0.005, 0.04), Estimate(0.02, -0.001, 0.04)
-GOOD = Smoke(visitors=100, with_lists=100, seen=0, not_finite=0, repeated=0)
+GOOD = Smoke(visitors=100, with_lists=100, learned=60, seen=0, not_finite=0, repeated=0)
 
 
 def test_the_first_champion_has_nothing_to_beat_and_says_how_it_does_beside_popularity() -> None:
@@ -35,6 +36,7 @@ def test_the_champions_recipe_on_newer_data_need_not_beat_itself() -> None:
     ("wrong", "told"),
     [
         ({"visitors": 0, "with_lists": 0}, "no visitors"),
+        ({"learned": 0}, "nothing in them is of the model"),
         ({"with_lists": 99}, "1 of 100 lists are empty"),
         ({"seen": 2}, "2 items were met before"),
         ({"not_finite": 1}, "1 scores are no numbers"),
@@ -42,8 +44,6 @@ def test_the_champions_recipe_on_newer_data_need_not_beat_itself() -> None:
     ],
 )
 def test_lists_that_make_no_sense_are_not_shown(wrong: dict[str, int], told: str) -> None:
-    from dataclasses import replace
-
     assert gate.smoke(GOOD).passed
     check = gate.smoke(replace(GOOD, **wrong))
     assert not check.passed and told in check.detail
