@@ -3,7 +3,7 @@
 ProcessingError                 base; the job prints it as one line on stderr
 ├── MissingTable                a table, or its rows of this batch, that an earlier job makes: exit 2
 ├── OutOfOrder                  an earlier batch was not curated yet: exit 2
-├── MissingModel                no model was trained for this batch: exit 2
+├── MissingModel                no model was trained, or none chosen, for this batch: exit 2
 ├── Superseded                  the same job was submitted again and takes over: exit 1
 ├── WrongSchema                 a table's column has another type than this version writes: exit 2
 ├── BadRows                     a quality check failed, so nothing was published: exit 1
@@ -33,11 +33,11 @@ class MissingTable(ProcessingError):  # noqa: N818 - the domain's own term
 
 
 class MissingModel(ProcessingError):  # noqa: N818
-    """Nothing was trained for `batch`."""
+    """Nothing was trained, or decided, for `batch`; `job` does it."""
 
-    def __init__(self, batch: str, path: str) -> None:
-        self.batch, self.path = batch, path
-        super().__init__(f"no model of batch {batch} at {path}: run train_recommender first")
+    def __init__(self, batch: str, path: str, job: str) -> None:
+        self.batch, self.path, self.job = batch, path, job
+        super().__init__(f"no model of batch {batch} at {path}: run {job} first")
 
 
 class Superseded(ProcessingError):  # noqa: N818

@@ -23,9 +23,8 @@ from processing.tables import (
     SIMILAR_ITEMS,
 )
 from processing.training import store
+from processing.training.store import InForce
 from storage import exports
-
-ALGORITHM = "als"
 
 
 def folders(this: Job) -> dict[str, DataFrame]:
@@ -40,18 +39,19 @@ def folders(this: Job) -> dict[str, DataFrame]:
 
 def report(this: Job) -> dict[str, Any]:
     """The facts of this batch alone, bots counted too; `recommendations` counts the rows for visitors."""
+    decided = store.in_force(this.fs, this.settings.hdfs.root, this.cut)
     events = this.read_batch(EVENTS).agg(F.count_distinct("visitor_id"), F.count_distinct("item_id"))
     visitors, items = events.collect()[0]
     sessions = tables.read(this.spark, SESSIONS).filter(F.array_contains("batches", this.batch))
     return {
         "batch": this.cut.name,
         "batch_number": this.batch,
-        "model_version": store.version(this.cut),
+        "model_version": decided.version,
         "sessions": sessions.count(),
         "visitors": visitors,
         "items": items,
         "recommendations": this.read_batch(RECOMMENDATIONS).count(),
-        "model": _model(this),
+        "model": _model(this, decided),
     }
 
 
@@ -84,15 +84,18 @@ def put_in_force(this: Job, version: str) -> bool:
     return True
 
 
-def _model(this: Job) -> dict[str, Any]:
-    """The evaluation of this batch. Raises MissingTable when there was none."""
-    found = {row["algorithm"]: row for row in this.read_batch(EVALUATIONS).collect()}
-    if ALGORITHM not in found or "popular" not in found:
+def _model(this: Job, decided: InForce) -> dict[str, Any]:
+    """The evaluation of what is in force. Raises MissingTable when there was none."""
+    rows = this.read_batch(EVALUATIONS).filter(F.col("segment") == "all").collect()
+    found = {row["role"]: row for row in rows}
+    role = decided.role if decided.role in found else "baseline"
+    if "baseline" not in found:
         raise MissingTable(EVALUATIONS.full_name, EVALUATIONS.job, this.cut.name)
-    ours, baseline = found[ALGORITHM], found["popular"]
+    ours, baseline = found[role], found["baseline"]
     difference = ours["ndcg_over_baseline_interval"]
     return {
-        "algorithm": ALGORITHM,
+        "algorithm": decided.recipe.algorithm if decided.recipe else "popular",
+        "promoted": decided.promoted,
         "n_users": ours["n_users"],
         "recall_at_10": ours["recall"],
         "recall_at_10_interval": ours["recall_interval"],
@@ -105,4 +108,8 @@ def _model(this: Job) -> dict[str, Any]:
         "ndcg_at_10_over_baseline": ours["ndcg_over_baseline"],
         "ndcg_at_10_over_baseline_interval": difference,
         "beats_baseline": None if difference is None else difference[0] > 0,
+        "map_at_10": ours["map"],
+        "mrr_at_10": ours["mrr"],
+        "coverage": ours["coverage"],
+        "novelty_bits": ours["novelty_bits"],
     }

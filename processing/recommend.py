@@ -48,11 +48,12 @@ def unseen_popular(visitors: DataFrame, ranked: DataFrame, seen: DataFrame, n: i
 
 
 def for_visitors(
-    visitors: DataFrame, learned: DataFrame | None, ranked: DataFrame, seen: DataFrame, n: int
+    visitors: DataFrame, learned: DataFrame | None, ranked: DataFrame, seen: DataFrame, n: int, source: str = "learned"
 ) -> DataFrame:
     """(visitor_id, rank, item_id, score, source): `n` items per visitor, learned ones first, then popular ones.
 
-    `learned`: what `als.top` gives, None where nothing could be learned. Scores compare within one source only.
+    `learned`: what a model's `top` gives, None where nothing could be learned; `source` names it. Scores compare within
+    one source only.
     """
     columns = ("visitor_id", "rank", "item_id", "score", "source")
     if learned is None:
@@ -72,7 +73,7 @@ def for_visitors(
         .filter(F.col("rank") < n)
         .withColumn("source", F.lit("popular"))
     )
-    return learned.withColumn("source", F.lit("als")).select(*columns).unionByName(filling.select(*columns))
+    return learned.withColumn("source", F.lit(source)).select(*columns).unionByName(filling.select(*columns))
 
 
 def similar(events: DataFrame, gap: timedelta, n: int) -> DataFrame:

@@ -5,7 +5,7 @@
     interactions  item_features  visitor_features      as of the data's time                 build_features
     position_rates  weekly_profile                     of places in lists, of a week's hours build_features
     training_examples                                  impressions, clicked or not           build_examples
-    evaluations                                        one row per batch and algorithm       evaluate_recommender
+    evaluations                                        one row per contestant and segment    evaluate_recommender
     recommendations  similar_items  popular_items      what the export publishes             recommend_items
 
 All but `sessions` and `identities` are partitioned by `batch` (the cut's number): a rerun overwrites just its batch.
@@ -292,8 +292,10 @@ EVALUATIONS = Table(
     "evaluate_recommender",
     {
         "batch": "BIGINT",
+        "role": "STRING",
         "algorithm": "STRING",
         "model_version": "STRING",
+        "segment": "STRING",
         "k": "INT",
         "n_users": "BIGINT",
         "recall": "DOUBLE",
@@ -302,10 +304,17 @@ EVALUATIONS = Table(
         "ndcg_interval": "ARRAY<DOUBLE>",
         "ndcg_over_baseline": "DOUBLE",
         "ndcg_over_baseline_interval": "ARRAY<DOUBLE>",
+        "map": "DOUBLE",
+        "map_interval": "ARRAY<DOUBLE>",
+        "mrr": "DOUBLE",
+        "mrr_interval": "ARRAY<DOUBLE>",
+        "coverage": "DOUBLE",
+        "novelty_bits": "DOUBLE",
         "split_at": "TIMESTAMP",
     },
-    key=("algorithm",),
-    ranges={"recall": (0, 1), "ndcg": (0, 1)},
+    key=("role", "segment"),
+    required=("k", "n_users"),
+    ranges={name: (0, 1) for name in ("recall", "ndcg", "map", "mrr", "coverage")},
 )
 RECOMMENDATIONS = Table(
     "recommendations",

@@ -1,8 +1,9 @@
 """Makes the lists of a batch: the best items for each visitor, similar items for each item, the popular ones.
 
-Visitors get what the final model ranks first among the items they have not met, filled up with popular items; bots get
-nothing. Similar items are those that the same sessions of people met. Writes the batch's rows of recommendations,
-similar_items and popular_items. Length: processing.recommendations_per_visitor.
+Visitors get what the model in force ranks first among the items they have not met, filled up with popular items; bots
+get nothing. In force is what evaluate_recommender decided: this batch's challenger, or the champion's recipe fitted to
+this batch's interactions. Similar items are those that the same sessions of people met. Writes the batch's rows of
+recommendations, similar_items and popular_items. Length: processing.recommendations_per_visitor.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import job, recommend
+from processing import features, job, recommend
 from processing.job import Job
 from processing.tables import (
     EVENTS,
@@ -24,7 +26,9 @@ from processing.tables import (
     SIMILAR_ITEMS,
     VISITOR_FEATURES,
 )
-from processing.training import als, store
+from processing.training import als, evaluation, recommenders, store
+from processing.training.recommenders import Model
+from processing.training.store import InForce
 
 POPULAR = 100
 
@@ -32,18 +36,35 @@ POPULAR = 100
 def work(this: Job) -> dict[str, Any]:
     """Writes the three lists."""
     n = this.settings.processing.recommendations_per_visitor
-    training = store.read(this.fs, this.settings.hdfs.root, this.cut)
-    seen = this.read_batch(INTERACTIONS).select("visitor_id", "item_id").persist()
+    decided = store.in_force(this.fs, this.settings.hdfs.root, this.cut)
+    seen = this.read_batch(INTERACTIONS).persist()
     visitors = this.read_batch(VISITOR_FEATURES).filter(~F.col("is_bot")).select("visitor_id").persist()
     ranked = recommend.popular(this.read_batch(ITEM_FEATURES), max(POPULAR, n + als.MAX_SEEN)).persist()
-    learned = None
-    if training.final:
-        factors = store.load(this.spark, this.url(f"{store.folder(this.settings.hdfs.root, this.cut)}/final"))
-        learned = als.top(factors, visitors, seen, n).persist()
-    this.overwrite(RECOMMENDATIONS, recommend.for_visitors(visitors, learned, ranked, seen, n))
+    source = decided.recipe.algorithm if decided.recipe else "popular"
+    with store.lineage_cut(this):
+        model = model_in_force(this, decided, seen)
+        learned = None if model is None else model.top(visitors, seen, n).persist()
+        this.overwrite(RECOMMENDATIONS, recommend.for_visitors(visitors, learned, ranked, seen, n, source))
     this.overwrite(SIMILAR_ITEMS, recommend.similar(this.read(EVENTS), this.gap, n))
     this.overwrite(POPULAR_ITEMS, ranked.filter(F.col("rank") < POPULAR))
-    return {"recommendations": this.read_batch(RECOMMENDATIONS).count()}
+    return {"model_version": decided.version, "recommendations": this.read_batch(RECOMMENDATIONS).count()}
+
+
+def model_in_force(this: Job, decided: InForce, seen: DataFrame) -> Model | None:
+    """What training left, where its recipe is in force; else the champion's, fitted to the same interactions."""
+    root = this.settings.hdfs.root
+    training = store.read(this.fs, root, this.cut)
+    if decided.recipe is None:
+        return None
+    if decided.recipe == training.recipe:
+        url = this.url(f"{store.folder(root, this.cut)}/final")
+        return recommenders.load(this.spark, training.recipe, url) if training.final else None
+    events = this.read(EVENTS)
+    as_of = features.newest(events)
+    if as_of is None:
+        return None
+    known = evaluation.training_set(events.select(*evaluation.COLUMNS).persist(), as_of, this.gap, seen)
+    return recommenders.fit(known, decided.recipe)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,6 @@
-"""Matrix factorisation of implicit feedback: Hu, Koren, Volinsky (2008) by MLlib's ALS. DataFrames in and out.
+"""Matrix factorisation by MLlib's ALS: of implicit feedback (Hu, Koren, Volinsky 2008), or of the weights themselves.
+
+DataFrames in and out.
 
 Ids become integers by their sorted order, the seed and the number of blocks are fixed, scores are rounded and ties go
 by item id: the same interactions give the same lists.
@@ -9,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyspark.ml.recommendation import ALS, ALSModel
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 # Longer lists cost more than they bring: who has met more items is filled up with popular ones.
@@ -19,12 +21,13 @@ _INTERACTIONS_PER_BLOCK = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Hyperparameters, those that did well on simulated shoppers."""
+    """Hyperparameters, those that did well on simulated shoppers. `explicit`: weights are ratings; no `alpha` then."""
 
     rank: int = 16
     iterations: int = 8
     regularization: float = 0.1
     alpha: float = 3.0
+    explicit: bool = False
     seed: int = 42
 
 
@@ -36,6 +39,25 @@ class Factors:
     visitors: DataFrame
     items: DataFrame
 
+    def top(self, visitors: DataFrame, seen: DataFrame, n: int) -> DataFrame:
+        """(visitor_id, rank, item_id, score), see `top`."""
+        return top(self, visitors, seen, n)
+
+    def save(self, url: str) -> None:
+        """Writes the model below `url`, in place of what is there."""
+        self.model.write().overwrite().save(f"{url}/model")
+        self.visitors.coalesce(1).write.mode("overwrite").parquet(f"{url}/visitors")
+        self.items.coalesce(1).write.mode("overwrite").parquet(f"{url}/items")
+
+
+def load(spark: SparkSession, url: str) -> Factors:
+    """What `Factors.save` wrote below `url`."""
+    return Factors(
+        ALSModel.load(f"{url}/model"),
+        spark.read.parquet(f"{url}/visitors"),
+        spark.read.parquet(f"{url}/items"),
+    )
+
 
 def fit(interactions: DataFrame, recipe: Recipe) -> Factors | None:
     """Factors of (visitor_id, item_id, weight); None when there are no interactions to learn from.
@@ -43,6 +65,13 @@ def fit(interactions: DataFrame, recipe: Recipe) -> Factors | None:
     The session should have a checkpoint folder: each iteration adds to the lineage, and tasks of a long one overflow
     their thread's stack.
     """
+    indexed, visitors, items = index(interactions)
+    size = indexed.count()
+    return Factors(estimator(recipe, size).fit(indexed), visitors, items) if size else None
+
+
+def index(interactions: DataFrame) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """(visitor, item, rating) as ALS takes them, visitors (visitor_id, visitor), items (item_id, item), all cached."""
     ratings = interactions.filter(F.col("weight") > 0).select("visitor_id", "item_id", "weight")
     visitors = _index(ratings, "visitor_id", "visitor").cache()
     items = _index(ratings, "item_id", "item").cache()
@@ -53,16 +82,19 @@ def fit(interactions: DataFrame, recipe: Recipe) -> Factors | None:
         .select("visitor", "item", F.log1p("weight").cast("float").alias("rating"))
         .cache()
     )
-    size = indexed.count()
-    if not size:
-        return None
-    # A function of the data alone: sums depend on the blocks, and must not depend on the machine.
+    return indexed, visitors, items
+
+
+def estimator(recipe: Recipe, size: int) -> ALS:
+    """MLlib's ALS for `size` ratings. Its blocks are a function of the data alone: sums depend on them, and must not
+    depend on the machine."""
     blocks = 1 + size // _INTERACTIONS_PER_BLOCK
-    als = ALS(
+    return ALS(
         userCol="visitor",
         itemCol="item",
         ratingCol="rating",
-        implicitPrefs=True,
+        coldStartStrategy="drop",
+        implicitPrefs=not recipe.explicit,
         rank=recipe.rank,
         maxIter=recipe.iterations,
         regParam=recipe.regularization,
@@ -72,7 +104,6 @@ def fit(interactions: DataFrame, recipe: Recipe) -> Factors | None:
         numItemBlocks=blocks,
         checkpointInterval=4,
     )
-    return Factors(als.fit(indexed), visitors, items)
 
 
 def top(factors: Factors, visitors: DataFrame, seen: DataFrame, n: int) -> DataFrame:

@@ -1,54 +1,41 @@
-"""Offline evaluation on a time split, ALS beside popularity. DataFrames in; lists per user and numbers out.
+"""Offline evaluation on a time split: recommenders and baselines side by side. DataFrames in; lists per user out.
 
 Protocol. All interest events before `split_at` (the 80 % quantile of their times) are the training set, weighted as of
 `split_at`. A user counts who has items there and afterwards meets at least one item that was known in training and that
 this user had not met. These items are relevant. Candidates are all items known in training that the user has not met;
-both algorithms rank the same candidates for the same users. The baseline is popularity in the training set.
+all contestants rank the same candidates for the same users, and a short list is filled up with popular items, as it is
+where it is shown. What the numbers of such lists are, stands in comparison.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from processing import features, recommend
 from processing.features import from_millis
-from processing.metrics import Estimate, bootstrap, ndcg_at_k, recall_at_k
-from processing.training import als
+from processing.ranking import fill
+from processing.training import recommenders
+from processing.training.comparison import POPULAR, K, User
+from processing.training.recommenders import TrainingSet
 
-K = 10
 QUANTILE = 0.8
 MAX_USERS = 50_000  # evaluated at most; beyond, those of the lowest hash: the same at every run
+COLUMNS = ("visitor_id", "item_id", "event_type", "occurred_at", "device")  # of `events`
 
 
-@dataclass(frozen=True, slots=True)
-class Lists:
-    """One user's relevant items and the first K of each algorithm."""
+@dataclass(frozen=True)
+class Holdout:
+    """Before and after a split: what to learn from, and `users` (visitor_id, relevant, device, is_new, popular) who
+    count; `popular` are the first 2 K popular items that each has not met."""
 
-    relevant: list[str]
-    learned: list[str]
-    popular: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """recall@K and nDCG@K of both on the same `n_users`; `difference` is the paired one of nDCG@K, ALS - popularity."""
-
-    n_users: int
-    recall: Estimate
-    ndcg: Estimate
-    baseline_recall: Estimate
-    baseline_ndcg: Estimate
-    difference: Estimate
-
-    @property
-    def beats_baseline(self) -> bool | None:
-        """Whether the whole interval of the difference lies above 0; None with nobody to compare on."""
-        return None if self.difference.low is None else self.difference.low > 0
+    split: datetime
+    train: TrainingSet
+    users: DataFrame
 
 
 def split_at(events: DataFrame, quantile: float = QUANTILE) -> datetime | None:
@@ -58,12 +45,29 @@ def split_at(events: DataFrame, quantile: float = QUANTILE) -> datetime | None:
     return None if millis is None else from_millis(int(millis))
 
 
-def training_set(events: DataFrame, split: datetime) -> DataFrame:
-    """The interactions before `split`, weighted as of then."""
-    return features.interactions(events.filter(F.col("occurred_at") < F.lit(split)), split)
+def training_set(
+    events: DataFrame, as_of: datetime, gap: timedelta, interactions: DataFrame | None = None
+) -> TrainingSet:
+    """What was known before `as_of`: the interactions, weighted as of then. With `interactions` given, all that was
+    ever known: they are those of all `events`."""
+    before = events if interactions is not None else events.filter(F.col("occurred_at") < F.lit(as_of))
+    visits = features.interests(before).select("visitor_id", "item_id", "occurred_at").persist()
+    if interactions is None:
+        interactions = features.interactions(before, as_of).persist()
+    return TrainingSet(interactions, visits, as_of, gap)
 
 
-def relevant_items(events: DataFrame, train: DataFrame, split: datetime) -> DataFrame:
+def hold_out(events: DataFrame, split: datetime, gap: timedelta) -> Holdout:
+    """Splits `events` (COLUMNS) in two."""
+    train = training_set(events, split, gap)
+    relevant = _relevant(events, train.interactions, split).persist()
+    ranked = recommenders.popularity(train)
+    popular = recommend.unseen_popular(relevant, ranked, train.interactions, 2 * K)
+    users = relevant.join(_segments(events, split), on="visitor_id", how="left")
+    return Holdout(split, train, users.join(_as_array(popular, POPULAR), on="visitor_id", how="left").persist())
+
+
+def _relevant(events: DataFrame, train: DataFrame, split: datetime) -> DataFrame:
     """(visitor_id, relevant: sorted array) of the users who count."""
     afterwards = features.interests(events).filter(F.col("occurred_at") >= F.lit(split))
     return (
@@ -79,62 +83,39 @@ def relevant_items(events: DataFrame, train: DataFrame, split: datetime) -> Data
     )
 
 
-def lists(factors: als.Factors, train: DataFrame, relevant: DataFrame) -> list[Lists]:
-    """Both algorithms' first K for each user of `relevant`, sorted by user."""
-    popularity = train.groupBy("item_id").agg(F.round(F.sum("weight"), 6).alias("popularity"))
-    ranked = recommend.popular(popularity, K + als.MAX_SEEN)
-    users = relevant.select("visitor_id")
-    learned = _as_array(als.top(factors, users, train, K), "learned")
-    baseline = _as_array(recommend.unseen_popular(users, ranked, train, K), "popular")
-    rows = (
-        relevant.join(learned, on="visitor_id", how="left")
-        .join(baseline, on="visitor_id", how="left")
-        .orderBy("visitor_id")
-        .collect()
-    )
-    return [Lists(list(row.relevant), list(row.learned or ()), list(row.popular or ())) for row in rows]
-
-
-def compare(users: list[Lists]) -> Comparison:
-    """The metrics of each user, averaged, with bootstrap intervals over users."""
-    ndcg = [ndcg_at_k(user.learned, user.relevant, K) for user in users]
-    baseline = [ndcg_at_k(user.popular, user.relevant, K) for user in users]
-    return Comparison(
-        n_users=len(users),
-        recall=bootstrap([recall_at_k(user.learned, user.relevant, K) for user in users]),
-        ndcg=bootstrap(ndcg),
-        baseline_recall=bootstrap([recall_at_k(user.popular, user.relevant, K) for user in users]),
-        baseline_ndcg=bootstrap(baseline),
-        difference=bootstrap([ours - theirs for ours, theirs in zip(ndcg, baseline, strict=True)]),
+def _segments(events: DataFrame, split: datetime) -> DataFrame:
+    """(visitor_id, device, is_new): the most frequent type of device, and whether they came on one day (UTC) only,
+    both before the split."""
+    before = events.filter((F.col("occurred_at") < F.lit(split)) & F.col("visitor_id").isNotNull())
+    return before.groupBy("visitor_id").agg(
+        F.coalesce(F.mode("device.type", deterministic=True), F.lit("unknown")).alias("device"),
+        (F.count_distinct(F.to_date("occurred_at")) == 1).alias("is_new"),
     )
 
 
-def rows(compared: Comparison, model_version: str, split_at_millis: int | None) -> list[dict[str, Any]]:
-    """Rows of `evaluations` but for `batch`: one for each algorithm."""
-    shared = {
-        "k": K,
-        "n_users": compared.n_users,
-        "split_at": None if split_at_millis is None else from_millis(split_at_millis),
-    }
-    ours = {
-        "algorithm": "als",
-        "model_version": model_version,
-        "ndcg_over_baseline": compared.difference.mean,
-        "ndcg_over_baseline_interval": compared.difference.interval,
-    }
-    return [
-        shared | ours | _numbers(compared.recall, compared.ndcg),
-        shared | {"algorithm": "popular"} | _numbers(compared.baseline_recall, compared.baseline_ndcg),
-    ]
+def lists(tops: Mapping[str, DataFrame | None], held: Holdout) -> list[User]:
+    """The users who count, sorted, with the first K of each contestant of `tops` and of popularity; None: no model."""
+    rows = held.users
+    for name, top in tops.items():
+        if top is not None:
+            rows = rows.join(_as_array(top, f"of_{name}"), on="visitor_id", how="left")
+    found = []
+    for row in sorted(rows.collect(), key=lambda row: str(row["visitor_id"])):
+        popular = row[POPULAR] or []
+        ranked = {name: fill((row[f"of_{name}"] or []) if top else [], popular, K) for name, top in tops.items()}
+        ranked[POPULAR] = popular[:K]
+        found.append(User(row["visitor_id"], row["relevant"], row["device"], row["is_new"], ranked))
+    return found
 
 
-def _numbers(recall: Estimate, ndcg: Estimate) -> dict[str, Any]:
-    return {
-        "recall": recall.mean,
-        "recall_interval": recall.interval,
-        "ndcg": ndcg.mean,
-        "ndcg_interval": ndcg.interval,
-    }
+def shares(held: Holdout, users: list[User]) -> tuple[dict[str, float], int]:
+    """Item -> the share of the training set's visitors who met it, of the items on any list; and the number of items
+    that are known."""
+    shown = sorted({item for user in users for ranked in user.lists.values() for item in ranked})
+    train = held.train.interactions
+    visitors, items = train.agg(F.count_distinct("visitor_id"), F.count_distinct("item_id")).collect()[0]
+    rows = train.filter(F.col("item_id").isin(shown)).groupBy("item_id").count().collect() if shown else []
+    return {row["item_id"]: row["count"] / visitors for row in rows}, items
 
 
 def _as_array(ranked: DataFrame, name: str) -> DataFrame:

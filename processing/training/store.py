@@ -1,86 +1,166 @@
-"""Models on HDFS: what training leaves for evaluation and recommendation.
+"""Models on HDFS: what training leaves for evaluation and recommendation, and what evaluation decided.
 
-<root>/models/als/batch=<number>/{holdout,final}/{model,visitors,items}   factors, and which integer means which id
-<root>/models/als/batch=<number>/training.json                           written last: without it there is no model
+<root>/models/recommender/batch=<number>/{holdout,final}/   the challenger's models, see recommenders.py
+<root>/models/recommender/batch=<number>/training.json      written last: without it there is no model
+<root>/models/recommender/batch=<number>/champion.json      who was champion when the batch was first evaluated
+<root>/models/recommender/batch=<number>/decision.json      what the gate said, and whose recipe is in force
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
-
-from pyspark.ml.recommendation import ALSModel
-from pyspark.sql import SparkSession
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from processing.errors import MissingModel
-from processing.training.als import Factors
+from processing.job import Job
+from processing.registry import Version
+from processing.training.gate import Histogram
+from processing.training.recommenders import Recipe
 from storage.batches import Cut
 from storage.hdfs import Hdfs
 
-Kind = Literal["holdout", "final"]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Training:
     """What was learnt of a batch. `holdout` and `final` say which models there are: no data, no model.
 
     `split_at` is in milliseconds since 1970, None without interest events. `interactions` counts what the final model
-    learnt from.
+    learnt from, `distributions` are theirs; `snapshots`: table -> the Iceberg snapshot that was read.
     """
 
     version: str
+    recipe: Recipe
     split_at: int | None
     interactions: int
     holdout: bool
     final: bool
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    validated_on: int = 0
+    distributions: Mapping[str, Histogram] = field(default_factory=dict)
+    snapshots: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Training:
+        document = json.loads(data)
+        recipe = Recipe.from_dict(document.pop("recipe"))
+        return cls(recipe=recipe, distributions=histograms(document.pop("distributions")), **document)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A promoted version of the registry: its number there, its name, its recipe, and what it learnt from."""
+
+    number: int
+    version: str
+    batch: int
+    recipe: Recipe
+    distributions: Mapping[str, Histogram]
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Champion:
+        recipe = Recipe.from_dict(document["recipe"])
+        return cls(**document | {"recipe": recipe, "distributions": histograms(document["distributions"])})
+
+
+@dataclass(frozen=True)
+class InForce:
+    """Whose lists a batch gets: `recipe` None, where nothing is known but popularity. `role` is that of its rows in
+    evaluations."""
+
+    version: str
+    recipe: Recipe | None
+    role: str
+    promoted: bool
+    checks: list[dict[str, Any]]
+
+
+def registered(training: Training) -> dict[str, Any]:
+    """What the registry keeps of a model for later batches."""
+    document = json.loads(training.to_json())
+    return {name: document[name] for name in ("recipe", "distributions", "snapshots", "interactions")}
+
+
+def champion(version: Version | None, batch: int) -> Champion | None:
+    """The registry's champion for a batch to meet; None before the first, and where it is of a later batch, or of this
+    one, which is being evaluated again."""
+    if version is None or version.batch >= batch:
+        return None
+    facts = {name: version.facts[name] for name in ("recipe", "distributions")}
+    return Champion.from_dict({"number": version.number, "version": version.name, "batch": version.batch, **facts})
+
+
+def run_tags(cut: Cut, training: Training) -> dict[str, str]:
+    """What tells MLflow's run of a training from all others: its batch and its recipe."""
+    recipe = json.dumps(training.recipe.to_dict(), sort_keys=True)
+    return {"batch": cut.name, "recipe_hash": hashlib.sha256(recipe.encode()).hexdigest()[:16]}
+
+
+def histograms(document: Mapping[str, Any]) -> dict[str, Histogram]:
+    return {name: Histogram(tuple(one["edges"]), tuple(one["counts"])) for name, one in document.items()}
 
 
 def folder(root: str, cut: Cut) -> str:
-    return f"{root}/models/als/batch={cut.number}"
+    return f"{root}/models/recommender/batch={cut.number}"
 
 
-def checkpoints(root: str, cut: Cut) -> str:
-    """Where training cuts its lineage; of no use afterwards."""
-    return f"{folder(root, cut)}/_checkpoints"
-
-
-def version(cut: Cut) -> str:
-    """The model's name, which events carry as model_version."""
-    return f"als-{cut.name}"
-
-
-def save(factors: Factors, url: str) -> None:
-    """Writes one model below `url`, in place of what a run that died may have left there."""
-    factors.model.write().overwrite().save(f"{url}/model")
-    factors.visitors.coalesce(1).write.mode("overwrite").parquet(f"{url}/visitors")
-    factors.items.coalesce(1).write.mode("overwrite").parquet(f"{url}/items")
-
-
-def load(spark: SparkSession, url: str) -> Factors:
-    return Factors(
-        ALSModel.load(f"{url}/model"),
-        spark.read.parquet(f"{url}/visitors"),
-        spark.read.parquet(f"{url}/items"),
-    )
+@contextmanager
+def lineage_cut(this: Job) -> Iterator[None]:
+    """Gives Spark a folder for checkpoints, without which long fits overflow their stack; it goes at the end."""
+    path = f"{folder(this.settings.hdfs.root, this.cut)}/_checkpoints"
+    this.spark.sparkContext.setCheckpointDir(this.url(path))
+    try:
+        yield
+    finally:
+        this.fs.delete(path, recursive=True)
 
 
 def publish(fs: Hdfs, root: str, cut: Cut, training: Training, write_models: Callable[[], None]) -> None:
     """Takes the old record away, has the models written, records the new: a crash leaves no record of half a model."""
-    path = _record(root, cut)
+    path = f"{folder(root, cut)}/training.json"
     fs.delete(path)
     write_models()
-    fs.write_atomically(path, json.dumps(asdict(training)).encode(), overwrite=True)
+    fs.write_atomically(path, training.to_json(), overwrite=True)
 
 
 def read(fs: Hdfs, root: str, cut: Cut) -> Training:
     """Raises MissingModel when the batch was never trained."""
+    return Training.from_json(_read(fs, root, cut, "training.json", "train_recommender"))
+
+
+def champion_of(fs: Hdfs, root: str, cut: Cut, ask: Callable[[], Champion | None]) -> Champion | None:
+    """Whom the batch's challenger meets: `ask`ed once, so that a rerun meets the same, whoever reigns by then."""
+    path = f"{folder(root, cut)}/champion.json"
     try:
-        return Training(**json.loads(fs.read(_record(root, cut))))
+        found = json.loads(fs.read(path))
+        return None if found is None else Champion.from_dict(found)
     except FileNotFoundError:
-        raise MissingModel(cut.name, _record(root, cut)) from None
+        champion = ask()
+        fs.write_atomically(path, json.dumps(None if champion is None else asdict(champion)).encode(), overwrite=True)
+        return champion
 
 
-def _record(root: str, cut: Cut) -> str:
-    return f"{folder(root, cut)}/training.json"
+def decide(fs: Hdfs, root: str, cut: Cut, decided: InForce) -> None:
+    """Records what the gate said."""
+    fs.write_atomically(f"{folder(root, cut)}/decision.json", json.dumps(asdict(decided)).encode(), overwrite=True)
+
+
+def in_force(fs: Hdfs, root: str, cut: Cut) -> InForce:
+    """Raises MissingModel when the batch was never evaluated."""
+    document = json.loads(_read(fs, root, cut, "decision.json", "evaluate_recommender"))
+    recipe = document.pop("recipe")
+    return InForce(recipe=None if recipe is None else Recipe.from_dict(recipe), **document)
+
+
+def _read(fs: Hdfs, root: str, cut: Cut, name: str, job: str) -> bytes:
+    path = f"{folder(root, cut)}/{name}"
+    try:
+        return bytes(fs.read(path))
+    except FileNotFoundError:
+        raise MissingModel(cut.name, path, job) from None

@@ -71,10 +71,18 @@ def test_something_was_learnt_and_its_figures_come_with_their_n(facts: dict[str,
     assert facts["items"] > 50
     assert facts["recommendations"] > 0
     model = facts["model"]
-    assert model["algorithm"] == "als"
+    assert model["algorithm"] == "als"  # four users are too few to search by
+    assert model["promoted"] is True
     for name in ("recall_at_10", "ndcg_at_10", "baseline_recall_at_10", "baseline_ndcg_at_10"):
         assert (model[name] is None) == (model["n_users"] == 0)
         assert model[name] is None or 0 <= model[name] <= 1
+
+
+def test_the_first_model_is_champion_and_its_gate_is_told(facts: dict[str, Any], whole: Settings) -> None:
+    [model] = json.loads(run(whole, "models", "list", "--json"))
+    assert (model["aliases"], model["promoted"]) == (["champion"], True)
+    shown = json.loads(run(whole, "models", "show", "--json"))
+    assert shown["model"] == f"als-{facts['batch']}" and len(shown["gate"]) == 3
 
 
 def test_airflow_ran_it(facts: dict[str, Any], whole: Settings) -> None:

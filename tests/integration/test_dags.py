@@ -20,8 +20,8 @@ AFTER = {
     "build_features": {"published"},
     "train_recommender": {"build_features"},
     "evaluate_recommender": {"train_recommender"},
-    "recommend_items": {"train_recommender"},
-    "export_recommendations": {"build_sessions", "evaluate_recommender", "recommend_items"},
+    "recommend_items": {"evaluate_recommender"},
+    "export_recommendations": {"build_sessions", "recommend_items"},
 }
 
 

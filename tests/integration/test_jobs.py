@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from infra.settings import Settings
 from ingest.events import ClickEvent, Device, Page, to_millis
-from processing import tables
+from processing import commands, tables
+from processing.registry import Registry
 from storage import batches, exports, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
@@ -102,7 +104,7 @@ def test_from_landed_files_to_an_export(
     assert (report["batch"], report["version"], report["model_version"]) == ("first", "als-first", "als-first")
     assert (report["sessions"], report["visitors"], report["items"]) == (13, 7, 10)
     model = report["model"]
-    assert (model["algorithm"], model["n_users"]) == ("als", 5)
+    assert (model["algorithm"], model["n_users"], model["promoted"]) == ("als", 5, True)
     assert 0 < model["recall_at_10"] <= 1 and 0 < model["baseline_ndcg_at_10"] <= 1
     assert model["recall_at_10_interval"][0] <= model["recall_at_10"] <= model["recall_at_10_interval"][1]
 
@@ -117,6 +119,22 @@ def test_from_landed_files_to_an_export(
     assert [row["rank"] for row in folder(own, "als-first", "popular")] == list(range(10))
     similar = folder(own, "als-first", "similar")
     assert {(row["item_id"], row["rank"]): row["similar_item_id"] for row in similar}["/0", 0] == "/2"
+
+    champion = Registry(own).champion()
+    assert champion is not None and (champion.name, champion.batch) == ("als-first", 1)
+    assert champion.source == f"{own.hdfs.address}/jobs/models/recommender/batch=1/final"
+    assert "nothing to beat" in champion.decision["checks"][0]["detail"]
+    logged = Registry(own).read_run(champion.run_id)
+    assert logged["metrics"]["challenger/ndcg"] == model["ndcg_at_10"]
+    assert logged["parameters"]["algorithm"] == "als" and logged["tags"]["code"]
+
+
+def test_what_was_learnt_from_is_tagged(own: Settings, spark: SparkSession) -> None:
+    champion = Registry(own).champion()
+    assert champion is not None
+    for table in (tables.EVENTS, tables.INTERACTIONS):
+        tagged = spark.sql(f"SELECT snapshot_id FROM {table.full_name}.refs WHERE name = 'trained-1'").collect()
+        assert [row["snapshot_id"] for row in tagged] == [champion.facts["snapshots"][table.name]]
 
 
 def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
@@ -143,18 +161,54 @@ def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
     # The older batch's rerun has a version of its own, equal to the first one, and does not come into force.
     assert folder(own, "als-first-2", "for_visitors") == folder(own, "als-first", "for_visitors") == old
     assert exports.read_current(fs, root) == "als-second"
+    registered = [(version.name, *version.aliases) for version in Registry(own).versions()]
+    assert registered == [("als-second", "champion"), ("als-first",)]
 
 
-def test_a_batch_without_events_clears_nothing_of_others_and_exports(
-    own: Settings, spark: SparkSession, run: Run
+def test_a_batch_without_events_clears_nothing_of_others_and_a_refused_challenger_leaves_the_champion_in_force(
+    own: Settings, spark: SparkSession, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     land(own, "empty", {0: [], 1: [], 2: []})
+    monkeypatch.setenv("CLICKSTREAM_PROCESSING__SEARCH_ALGORITHMS", '["popular"]')
     assert [run(job, "empty") for job in JOBS] == [0] * 7
     report = exports.read_report(Hdfs(own), own.hdfs.root)
     assert report is not None
+    assert (report["model_version"], report["model"]["algorithm"]) == ("als-second-on-empty", "als")
+    assert report["model"]["promoted"] is False
+    champion, challenger = Registry(own).champion(), Registry(own).get("challenger")
+    assert champion is not None and (champion.name, challenger.name) == ("als-second", "popular-empty")
+    [better, *_] = challenger.decision["checks"]
+    assert not better["passed"] and "over als-second" in better["detail"]
+    rated = tables.read_batch(spark, tables.EVALUATIONS, 3).filter("segment = 'all'").collect()
+    assert {row["role"]: row["algorithm"] for row in rated} == {
+        "challenger": "popular",
+        "champion": "als",
+        "baseline": "popular",
+    }
+    assert {row["source"] for row in tables.read_batch(spark, tables.RECOMMENDATIONS, 3).collect()} >= {"als"}
     assert (report["batch"], report["sessions"], report["visitors"], report["items"]) == ("empty", 0, 0, 0)
     assert report["recommendations"] > 0  # of all who are known by now
     assert tables.read_batch(spark, tables.EVENTS, 1).count() == 25
+
+
+def test_the_commands_show_models_and_take_lists_back_and_forth(own: Settings, run: Run) -> None:
+    def models(*arguments: str) -> Any:
+        result = CliRunner().invoke(commands.models, [*arguments, "--json"])
+        assert not result.exception, result.output
+        return json.loads(result.output)
+
+    fs, root = Hdfs(own), own.hdfs.root
+    listed = [(model["model"], model["promoted"]) for model in models("list")]
+    assert listed == [("popular-empty", False), ("als-second", True), ("als-first", True)]
+    shown = models("show", "challenger")
+    assert shown["recipe"] == {"algorithm": "popular", "parameters": {}}
+    assert [check["name"] for check in shown["gate"]] == ["better", "smoke", "drift"]
+    assert shown["metrics"]["challenger/users"] == 5 and shown["snapshots"].keys() == {"events", "interactions"}
+    back = models("rollback")
+    assert (back["model"], back["aliases"], back["lists_shown"]) == ("als-first", ["champion"], True)
+    assert exports.read_current(fs, root) == "als-first"
+    assert models("promote", "als-second")["model"] == exports.read_current(fs, root) == "als-second"
+    assert commands.newest_curated(fs, Layout(root, own.kafka.topic)).name == "empty"
 
 
 def test_a_batch_that_fails_a_check_is_not_published_and_holds_up_the_next(
@@ -216,7 +270,7 @@ def test_a_job_before_its_predecessor_says_which_one_is_missing(
 ) -> None:
     land(own, "too-early", {0: [view(1, 1, 96)], 1: [], 2: []})
     assert run("recommend_items", "too-early") == 2
-    assert "run train_recommender first" in capsys.readouterr().err
+    assert "run evaluate_recommender first" in capsys.readouterr().err
 
 
 def test_help_is_a_manual(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ingest.events import Device, to_millis
 from processing import recommend
-from processing.training import als, evaluation
 from tests.integration.conftest import Events, click
 from tests.integration.test_curate import NOON
 
@@ -47,7 +46,7 @@ def test_visitors_get_learned_items_first_and_none_that_they_know(spark: SparkSe
         [("ann", 0, "c", 0.9), ("bob", 0, "e", 0.9), ("bob", 1, "a", 0.8), ("bob", 2, "d", 0.7)],
         "visitor_id STRING, rank INT, item_id STRING, score DOUBLE",
     )
-    found = recommend.for_visitors(visitors, learned, ranked(spark, "a", "b", "c", "d", "f"), seen, 3).persist()
+    found = recommend.for_visitors(visitors, learned, ranked(spark, "a", "b", "c", "d", "f"), seen, 3, "als").persist()
     assert lists(found) == {"ann": ["c", "b", "d"], "bob": ["e", "a", "d"], "new": ["a", "b", "c"]}
     sources = {(row["visitor_id"], row["source"]) for row in found.collect()}
     assert sources == {("ann", "als"), ("ann", "popular"), ("bob", "als"), ("new", "popular")}
@@ -84,24 +83,3 @@ def test_similar_items_are_those_of_the_same_sessions_of_people(events: Events) 
     assert lists(found, "item_id", "similar_item_id") == {"a": ["b", "c"], "b": ["a", "c"], "c": ["a", "b"], "d": ["b"]}
     scores = {(row["item_id"], row["similar_item_id"]): row["score"] for row in found.collect()}
     assert scores["a", "b"] == scores["b", "a"] == 0.816497
-
-
-def test_the_same_interactions_give_the_same_model_and_nothing_seen(spark: SparkSession) -> None:
-    rows = [(f"v{v}", f"i{i}", 1.0 + v % 3) for v in range(12) for i in range(15) if (v * 7 + i * 5) % 4 == 0]
-    interactions = spark.createDataFrame(rows, "visitor_id STRING, item_id STRING, weight DOUBLE").persist()
-    tops = []
-    for frame in (interactions, interactions.orderBy("item_id", "visitor_id")):
-        factors = als.fit(frame, als.Recipe(rank=4, iterations=4))
-        assert factors is not None
-        tops.append(als.top(factors, interactions.select("visitor_id").distinct(), interactions, 5).collect())
-    ordered = [sorted((r["visitor_id"], r["rank"], r["item_id"]) for r in top) for top in tops]
-    assert ordered[0] == ordered[1] and len(ordered[0]) == 12 * 5
-    assert not {(visitor, item) for visitor, _, item in ordered[0]} & {(visitor, item) for visitor, item, _ in rows}
-
-
-def test_nothing_to_learn_from_gives_no_model_and_no_numbers(spark: SparkSession) -> None:
-    nothing = spark.createDataFrame([], "visitor_id STRING, item_id STRING, weight DOUBLE")
-    assert als.fit(nothing, als.Recipe()) is None
-    compared = evaluation.compare([])
-    assert (compared.n_users, compared.recall.mean, compared.beats_baseline) == (0, None, None)
-    assert [row["ndcg"] for row in evaluation.rows(compared, "als-x", None)] == [None, None]

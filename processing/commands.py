@@ -1,0 +1,208 @@
+"""clickstream train, evaluate, recommend: the jobs of a batch by hand; models: what MLflow knows of theirs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra import submit
+from infra.settings import Settings
+from processing.bench.commands import commands as benches
+from storage.proof_commands import AS_JSON, platform
+
+if TYPE_CHECKING:
+    from processing.registry import Registry, Version
+    from storage.batches import Cut
+    from storage.hdfs import Hdfs
+    from storage.layout import Layout
+
+_BATCH = click.option(
+    "--batch", metavar="NAME", help="The cut that ends the batch; by default the newest that is curated."
+)
+
+
+@click.command()
+@_BATCH
+@AS_JSON
+def train(batch: str | None, as_json: bool) -> dict[str, Any]:
+    """Find the best recommender of a batch, train it and register it as challenger."""
+    return _submit(["train_recommender"], batch, as_json)
+
+
+@click.command()
+@_BATCH
+@AS_JSON
+def evaluate(batch: str | None, as_json: bool) -> dict[str, Any]:
+    """Measure a batch's challenger beside champion and popularity; promote it if the gate lets it pass."""
+    return _submit(["evaluate_recommender"], batch, as_json)
+
+
+@click.command()
+@_BATCH
+@AS_JSON
+def recommend(batch: str | None, as_json: bool) -> dict[str, Any]:
+    """Make a batch's lists with the model in force, and show them in the web app."""
+    return _submit(["recommend_items", "export_recommendations"], batch, as_json)
+
+
+def _submit(jobs: list[str], batch: str | None, as_json: bool) -> dict[str, Any]:
+    """Runs the jobs by spark-submit, with the home's configuration; their logs go to stderr, what they found to
+    stdout."""
+    from infra.services.cluster import Cluster
+
+    settings, fs, layout = platform()
+    name = batch or newest_curated(fs, layout).name
+    environment = Cluster(settings).environment()
+    program = str(Path(environment["PYSPARK_PYTHON"]).with_name("spark-submit"))
+    facts: dict[str, Any] = {}
+    for job in jobs:
+        command = [program, submit.job_file(job), "--batch", name]
+        ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+        if ran.returncode:
+            click.get_current_context().exit(ran.returncode)
+        facts |= _finished(ran.stdout)
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for fact, value in facts.items():
+            click.echo(f"{fact}: {value}")
+    return facts
+
+
+def _finished(output: str) -> dict[str, Any]:
+    """The job's last line of facts; in cluster mode it is in the driver's log, not here."""
+    for line in reversed(output.splitlines()):
+        if line.startswith('{"event": "job_finished"'):
+            found: dict[str, Any] = json.loads(line)
+            return {name: value for name, value in found.items() if name not in ("event", "job")}
+    return {}
+
+
+def newest_curated(fs: Hdfs, layout: Layout) -> Cut:
+    """The newest cut whose batch went through the publish gate. Raises BatchError when there is none."""
+    from storage import batches, ledger
+    from storage.errors import BatchError
+
+    cut = batches.newest(fs, layout)
+    while cut is not None:
+        found = ledger.recorded(fs, layout, cut.name)
+        if found is not None and found.published_balanced:
+            return cut
+        cut = batches.before(fs, layout, cut)
+    raise BatchError(f"{layout.topic} has no curated batch yet; the DAG clickstream_batch curates one")
+
+
+@click.group()
+def models() -> None:
+    """What was trained, what the gate said of it, and who is champion. Reads MLflow alone."""
+
+
+@models.command("list")
+@AS_JSON
+def list_models(as_json: bool) -> list[dict[str, Any]]:
+    """All versions, the newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    facts = [_facts(version) for version in _registry().versions()]
+    if as_json:
+        click.echo(json.dumps(facts))
+        return facts
+    table = Table("", "model", "algorithm", "gate", "alias", box=None)
+    for fact in facts:
+        gate = {True: "passed", False: "refused", None: ""}[fact["promoted"]]
+        table.add_row(str(fact["number"]), fact["model"], fact["algorithm"], gate, ", ".join(fact["aliases"]))
+    Console().print(table)
+    return facts
+
+
+@models.command("show")
+@click.argument("version", default="champion")
+@AS_JSON
+def show(version: str, as_json: bool) -> dict[str, Any]:
+    """One version, by its number, name or alias: recipe, metrics, snapshots, and the gate's reasons."""
+    registry = _registry()
+    found = registry.get(version)
+    run = registry.read_run(found.run_id)
+    facts = _facts(found) | {
+        "recipe": found.facts["recipe"],
+        "source": found.source,
+        "trained_at": datetime.fromtimestamp(run["started"] / 1000, UTC).isoformat(timespec="seconds"),
+        "code": run["tags"].get("code"),
+        "snapshots": found.facts["snapshots"],
+        "gate": found.decision.get("checks", []),
+        "despite": found.facts.get("despite"),
+        "metrics": run["metrics"],
+        "run_id": found.run_id,
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+        return facts
+    for name, value in facts.items():
+        if name not in ("gate", "metrics"):
+            click.echo(f"{name}: {value}")
+    for check in facts["gate"]:
+        click.echo(f"gate, {check['name']}: {'passed' if check['passed'] else 'refused'}: {check['detail']}")
+    for name, value in sorted(facts["metrics"].items()):
+        if "_low" not in name and "_high" not in name:
+            click.echo(f"{name}: {value:.4g}")
+    return facts
+
+
+@models.command("promote")
+@click.argument("version")
+@click.option("--despite", metavar="REASON", help="Promote what the gate refused; the reason is kept.")
+@AS_JSON
+def promote(version: str, despite: str | None, as_json: bool) -> dict[str, Any]:
+    """Make a version champion: its lists are shown at once where they were exported, later batches use its recipe."""
+    return _in_force(_registry().promote(version, despite), as_json)
+
+
+@models.command("rollback")
+@AS_JSON
+def rollback(as_json: bool) -> dict[str, Any]:
+    """Make the champion's predecessor champion again, and show its lists."""
+    return _in_force(_registry().rollback(), as_json)
+
+
+def _in_force(champion: Version, as_json: bool) -> dict[str, Any]:
+    """Points the web app to the champion's own lists, if there are any."""
+    from storage import exports
+
+    settings, fs, _ = platform()
+    root = settings.hdfs.root
+    shown = fs.exists(exports.report(root, champion.name))
+    if shown:
+        exports.publish_current(fs, root, champion.name)
+    facts = _facts(champion) | {"lists_shown": shown}
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        lists = "its lists are shown" if shown else "it has no lists; the next batch makes some with its recipe"
+        click.echo(f"{champion.name} is champion: {lists}")
+    return facts
+
+
+def _facts(version: Version) -> dict[str, Any]:
+    return {
+        "number": version.number,
+        "model": version.name,
+        "batch": version.batch,
+        "algorithm": version.facts["recipe"]["algorithm"],
+        "aliases": list(version.aliases),
+        "promoted": version.decision.get("promoted"),
+    }
+
+
+def _registry() -> Registry:
+    from processing.registry import Registry
+
+    return Registry(Settings.from_env())
+
+
+commands: list[click.Command] = [*benches, train, evaluate, recommend, models]

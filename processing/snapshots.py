@@ -1,0 +1,30 @@
+"""Which state of a table a model learnt from: Iceberg snapshots, tagged so that expiry spares them."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from processing.errors import MissingTable
+from processing.tables import Table
+
+
+def newest(spark: SparkSession, table: Table) -> int:
+    """The id of the table's snapshot in force. Raises MissingTable, also for a table that was never written."""
+    if not spark.catalog.tableExists(table.full_name):
+        raise MissingTable(table.full_name, table.job)
+    rows = spark.sql(f"SELECT snapshot_id FROM {table.full_name}.refs WHERE name = 'main'").collect()
+    if not rows:
+        raise MissingTable(table.full_name, table.job)
+    return int(rows[0][0])
+
+
+def tag(spark: SparkSession, table: Table, name: str, snapshot: int) -> None:
+    """Gives the snapshot a name, which lasts until the name is given to another one."""
+    spark.sql(f"ALTER TABLE {table.full_name} CREATE OR REPLACE TAG `{name}` AS OF VERSION {snapshot}")
+
+
+def read(spark: SparkSession, table: Table, snapshot: int, batch: int) -> DataFrame:
+    """The rows up to `batch` as they were at `snapshot`, with the columns of then."""
+    rows = spark.sql(f"SELECT * FROM {table.full_name} VERSION AS OF {snapshot}")
+    return rows.filter(F.col("batch") <= batch)

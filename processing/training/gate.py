@@ -1,0 +1,136 @@
+"""Whether a challenger takes the champion's place. Pure: numbers in, a decision that explains itself out.
+
+It has to be better than the champion beyond noise, on the same users of the same holdout; its lists for some visitors
+have to make sense; and the data must not have drifted since the champion learnt from them: the population stability
+index of each distribution stays below a threshold, unless it lies within what chance gives (Yurdakul 2018: with equal
+distributions PSI / (1/n + 1/m) follows a chi-squared distribution of bins - 1 degrees of freedom).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from processing.metrics import Estimate
+
+_LEAST = 1e-4  # the share of an empty bin: the index has none for 0
+_Z = 1.645  # of a normal distribution 95 % lie below
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question, its answer, and why."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Promoted when all checks are passed."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def promoted(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"promoted": self.promoted, "checks": [asdict(check) for check in self.checks]}
+
+
+@dataclass(frozen=True, slots=True)
+class Smoke:
+    """Of the lists of some visitors, filled up with popular items as they are shown: how many were asked for, how many
+    are not empty and have something of the model, and what must not be in them."""
+
+    visitors: int
+    with_lists: int
+    learned: int
+    seen: int
+    not_finite: int
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many of `n` values lie in each bin; `edges` between them, each belongs to the bin below it."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        return sum(self.counts)
+
+
+def better(difference: Estimate, over_popular: Estimate, champion: str | None, same_recipe: bool) -> Check:
+    """`difference`: nDCG@10, challenger - champion; the first champion has only popularity beside it."""
+    if champion is None:
+        return Check("better", True, f"the first champion: nothing to beat; over popularity {_told(over_popular)}")
+    if same_recipe:
+        return Check("better", True, f"the recipe of {champion}, on newer data; over popularity {_told(over_popular)}")
+    passed = difference.low is not None and difference.low > 0
+    return Check("better", passed, f"nDCG@10 over {champion} {_told(difference)}")
+
+
+def smoke(found: Smoke) -> Check:
+    """Each visitor has a list, some have items of the model, and none has an item that its visitor met, an item twice,
+    or a score that is no number."""
+    problems = {
+        "no visitors to score": not found.visitors,
+        f"{found.visitors - found.with_lists} of {found.visitors} lists are empty": found.with_lists < found.visitors,
+        "nothing in them is of the model": found.visitors and not found.learned,
+        f"{found.seen} items were met before": found.seen,
+        f"{found.not_finite} scores are no numbers": found.not_finite,
+        f"{found.repeated} items are there twice": found.repeated,
+    }
+    wrong = [problem for problem, there in problems.items() if there]
+    return Check(
+        "smoke",
+        not wrong,
+        "; ".join(wrong) or f"lists of {found.visitors} visitors make sense, {found.learned} have learned items",
+    )
+
+
+def drift(before: Mapping[str, Histogram], now: Mapping[str, Histogram], threshold: float) -> Check:
+    """`before`: what the champion learnt from, {} for the first one; `now` has the same bins."""
+    if not before:
+        return Check("drift", True, "the first champion: nothing to compare with")
+    indexes = {name: psi(histogram.counts, now[name].counts) for name, histogram in before.items()}
+    told = ", ".join(f"{name} {index:.3f}" for name, index in indexes.items())
+    drifted = [
+        name for name, index in indexes.items() if index > max(threshold, _by_chance(before[name].counts, now[name].n))
+    ]
+    verdict = f"{', '.join(drifted)} beyond {threshold:g} and chance" if drifted else "none beyond its bound"
+    return Check("drift", not drifted, f"PSI: {told}; {verdict}")
+
+
+def psi(before: Sequence[int], now: Sequence[int]) -> float:
+    """The population stability index of two histograms with the same bins, 0 for equal shares."""
+    if not sum(before) or not sum(now):
+        return 0.0 if sum(before) == sum(now) else math.inf
+    pairs = zip(_shares(before), _shares(now), strict=True)
+    return sum((new - old) * math.log(new / old) for old, new in pairs)
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    return [max(count / sum(counts), _LEAST) for count in counts]
+
+
+def _by_chance(before: Sequence[int], now: int) -> float:
+    """The index that equal distributions stay below 95 times of 100; chi-squared by Wilson and Hilferty (1931)."""
+    free = len(before) - 1
+    if not free or not now or not sum(before):
+        return 0.0
+    chi_squared = free * (1 - 2 / (9 * free) + _Z * math.sqrt(2 / (9 * free))) ** 3
+    return chi_squared * (1 / sum(before) + 1 / now)
+
+
+def _told(estimate: Estimate) -> str:
+    if estimate.mean is None:
+        return "unknown: nobody to compare on"
+    return f"{estimate.mean:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"

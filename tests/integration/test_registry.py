@@ -1,0 +1,117 @@
+"""Champion and challenger in MLflow, on its SQL store: who is in force, what is kept, how to go back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.settings import Settings
+from processing import code_version, plots
+from processing.registry import NotPromotable, Registry, UnknownVersion
+from processing.training import comparison
+from processing.training.comparison import User
+
+PASSED = {"promoted": True, "checks": [{"name": "better", "passed": True, "detail": "it is"}]}
+REFUSED = {"promoted": False, "checks": [{"name": "drift", "passed": False, "detail": "the data moved"}]}
+FACTS = {"recipe": {"algorithm": "als", "parameters": {}}, "snapshots": {"events": 7}}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home whose store has its tables, which takes seconds."""
+    settings = Settings(home=tmp_path_factory.mktemp("models"))
+    assert Registry(settings).versions() == []
+    return settings
+
+
+@pytest.fixture
+def registry(made: Settings, tmp_path: Path) -> Registry:
+    """An empty store, copied."""
+    home = Settings(home=tmp_path)
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "mlflow.db").write_bytes((made.home / "mlflow" / "mlflow.db").read_bytes())
+    return Registry(home)
+
+
+def trained(registry: Registry, batch: int, decision: dict[str, object] | None = None) -> str:
+    """The name of a version of that batch, decided upon."""
+    name = f"als-{batch}"
+    run_id = registry.run(name, {"batch": str(batch)})
+    version = registry.register(run_id, name, batch, f"hdfs://x/models/{batch}", FACTS)
+    if decision is not None:
+        registry.decided(version, decision)
+    return name
+
+
+def champion(registry: Registry) -> str | None:
+    found = registry.champion()
+    return found.name if found else None
+
+
+def test_who_passes_the_gate_is_champion_and_who_does_not_is_challenger(registry: Registry) -> None:
+    trained(registry, 1, PASSED)
+    trained(registry, 2, REFUSED)
+    assert champion(registry) == "als-1"
+    assert registry.get("challenger").name == "als-2"
+    assert registry.get("2").decision == REFUSED
+    trained(registry, 3, PASSED)
+    assert champion(registry) == "als-3"
+    assert [version.name for version in registry.versions()] == ["als-3", "als-2", "als-1"]
+
+
+def test_a_rerun_of_a_batch_finds_its_version_and_changes_nothing(registry: Registry) -> None:
+    for batch in (1, 2):
+        trained(registry, batch, PASSED)
+    before = registry.versions()
+    trained(registry, 1, PASSED)
+    trained(registry, 2, PASSED)
+    assert registry.versions() == before
+    assert champion(registry) == "als-2"
+
+
+def test_rollback_brings_the_predecessor_back_and_a_rerun_does_not_undo_it(registry: Registry) -> None:
+    trained(registry, 1, PASSED)
+    with pytest.raises(NotPromotable, match="no champion was replaced"):
+        registry.rollback()
+    trained(registry, 2, PASSED)
+    assert registry.rollback().name == champion(registry) == "als-1"
+    trained(registry, 2, PASSED)
+    assert champion(registry) == "als-1"
+    assert registry.promote("als-2").name == champion(registry) == "als-2"
+
+
+def test_what_the_gate_refused_is_promoted_only_with_a_reason(registry: Registry) -> None:
+    trained(registry, 1, PASSED)
+    trained(registry, 2, REFUSED)
+    trained(registry, 3)
+    with pytest.raises(NotPromotable, match="the data moved"):
+        registry.promote("2")
+    with pytest.raises(NotPromotable, match="never evaluated"):
+        registry.promote("als-3")
+    assert champion(registry) == "als-1"
+    version = registry.promote("challenger", despite="we moved house")
+    assert (champion(registry), version.facts["despite"]) == ("als-2", "we moved house")
+    with pytest.raises(UnknownVersion, match="als-9"):
+        registry.promote("als-9")
+
+
+def test_a_run_keeps_numbers_documents_and_pictures(registry: Registry, tmp_path: Path) -> None:
+    users = [User(str(n), ["a"], "mobile", False, {"ours": ["a"][n % 2 :], "popular": ["b", "a"]}) for n in range(9)]
+    results = comparison.compare(users, ["ours", "popular"], {"a": 0.5, "b": 0.5}, 3)
+    run_id = registry.run("als-1", {"batch": "1"})
+    registry.log(
+        run_id,
+        parameters={"rank": 16},
+        metrics={"ndcg": 0.5, "nobody": None},
+        documents={"gate.json": PASSED},
+        figures={"metrics.png": plots.metrics(results), "segments.png": plots.segments(results, "ours")},
+        tags={"code": code_version.of(Settings(home=tmp_path))},
+    )
+    found = registry.read_run(run_id)
+    assert (found["parameters"], found["metrics"]) == ({"rank": "16"}, {"ndcg": 0.5})
+    assert found["tags"]["code"].count("+") == 1
+    folder = tmp_path / "mlflow" / "artifacts" / run_id / "artifacts"
+    artifacts = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {"gate.json", "metrics.png", "segments.png"} <= set(artifacts)
+    assert artifacts["metrics.png"].startswith(b"\x89PNG") and len(artifacts["segments.png"]) > 5_000
