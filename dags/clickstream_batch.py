@@ -20,7 +20,7 @@ Give `cut` the name of a cut (`clickstream cut` takes one and prints it). The ru
 
 1. **landed**: waits until every offset up to the cut is in HDFS, quarantined, or explained (`clickstream ledger`);
 2. **curate_events**: deduplicates and validates; **published** asserts landed = curated + duplicates + invalid;
-3. **build_sessions**, **build_features**: as of the data's own time;
+3. **build_sessions**, **build_features**, **build_examples**: as of the data's own time;
 4. **train_recommender** finds the best recipe, **evaluate_recommender** asks the gate whether it becomes champion,
    **recommend_items** makes the lists of whoever is in force;
 5. **export_recommendations**: one atomic swap for the web app.
@@ -99,7 +99,7 @@ def clickstream_batch() -> None:
     trained = spark_job("train_recommender")
     export = spark_job("export_recommendations")
     chain(landed("{{ params.cut }}"), spark_job("curate_events"), ready)
-    chain(ready, spark_job("build_features"), trained)
+    chain(ready, spark_job("build_features"), [trained, spark_job("build_examples")])
     chain(trained, spark_job("evaluate_recommender"), spark_job("recommend_items"), export)
     chain(ready, spark_job("build_sessions"), export)
 

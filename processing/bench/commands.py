@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import processing.bench.click_commands  # noqa: F401 - adds its commands to the group
+import processing.bench.click_commands
+import processing.bench.job_commands  # noqa: F401 - as well
 from ingest.bench.commands import bench
 from processing.bench.options import FILE, cells, chosen, needs, spark_where
 from processing.training.catalog import NEXT_ITEM, RECOMMENDERS, SPARK

@@ -1,4 +1,4 @@
-"""The seven jobs, one after the other, on a real HDFS: what they leave, what a rerun changes, how they refuse."""
+"""The jobs, one after the other, on a real HDFS: what they leave, what a rerun changes, how they refuse."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ JOBS = (
     "curate_events",
     "build_sessions",
     "build_features",
+    "build_examples",
     "train_recommender",
     "evaluate_recommender",
     "recommend_items",
@@ -69,7 +70,10 @@ def first_batch() -> list[ClickEvent]:
     day_one = [view(v, v % 2 + 2 * ((v + i) % 5), i / 10) for v in range(6) for i in range(3)]
     day_two = [view(v, v % 2 + 2 * ((v + 3) % 5), 24 + v / 10) for v in range(6)]
     bot = view(9, 0, 1, device=Device(is_bot=True))
-    return [*day_one, *day_two, bot, day_one[0], replace(bot, event_id="no uuid")]
+    place = {"list_id": "home", "position": 0}
+    shown = view(0, 0, 0.05, event_type="impression", message_id="shown", **place)
+    clicked = view(0, 0, 0.06, event_type="click", message_id="clicked", user_id="u0", **place)
+    return [*day_one, *day_two, bot, shown, clicked, day_one[0], replace(bot, event_id="no uuid")]
 
 
 def rows(spark: SparkSession, table: tables.Table) -> list[str]:
@@ -89,15 +93,15 @@ def test_from_landed_files_to_an_export(
 ) -> None:
     landed = first_batch()
     cut = land(own, "first", {0: landed[:20], 1: landed[20:], 2: []})
-    assert [run(job, "first") for job in JOBS] == [0] * 7
+    assert [run(job, "first") for job in JOBS] == [0] * len(JOBS)
     facts = {fact["job"]: fact for line in capsys.readouterr().out.splitlines() if (fact := json.loads(line))}
     assert tuple(facts) == JOBS
     curated = {name: facts["curate_events"][name] for name in ("landed", "curated", "duplicates", "invalid")}
-    assert curated == {"landed": 27, "curated": 25, "duplicates": 1, "invalid": 1}
+    assert curated == {"landed": 29, "curated": 27, "duplicates": 1, "invalid": 1}
 
     fs, root = Hdfs(own), own.hdfs.root
     gate = ledger.read(fs, Layout(root, own.kafka.topic), cut)
-    assert gate.published_balanced and gate.total("curated") == 25
+    assert gate.published_balanced and gate.total("curated") == 27
 
     report = exports.read_report(fs, root)
     assert report is not None
@@ -142,7 +146,7 @@ def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
 ) -> None:
     again = [first_batch()[0], view(0, 7, 48), view(7, 1, 48)]
     land(own, "second", {0: again, 1: [], 2: []})
-    assert [run(job, "second") for job in JOBS] == [0] * 7
+    assert [run(job, "second") for job in JOBS] == [0] * len(JOBS)
     [loser] = tables.read_batch(spark, tables.DUPLICATES, 2).collect()
     assert (loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (1, 0, 0)
     written = [
@@ -150,13 +154,13 @@ def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
         for table in vars(tables).values()
         if isinstance(table, tables.Table) and spark.catalog.tableExists(table.full_name)
     ]
-    assert len(written) == 11
+    assert len(written) == 14
     before = {table.name: rows(spark, table) for table in written}
     assert all(before[name] for name in before)
     fs, root = Hdfs(own), own.hdfs.root
     assert exports.read_current(fs, root) == "als-second"
     old = folder(own, "als-first", "for_visitors")
-    assert [run(job, "first") for job in JOBS] == [0] * 7
+    assert [run(job, "first") for job in JOBS] == [0] * len(JOBS)
     assert {table.name: rows(spark, table) for table in written} == before
     # The older batch's rerun has a version of its own, equal to the first one, and does not come into force.
     assert folder(own, "als-first-2", "for_visitors") == folder(own, "als-first", "for_visitors") == old
@@ -170,7 +174,7 @@ def test_a_batch_without_events_clears_nothing_of_others_and_a_refused_challenge
 ) -> None:
     land(own, "empty", {0: [], 1: [], 2: []})
     monkeypatch.setenv("CLICKSTREAM_PROCESSING__SEARCH_ALGORITHMS", '["popular"]')
-    assert [run(job, "empty") for job in JOBS] == [0] * 7
+    assert [run(job, "empty") for job in JOBS] == [0] * len(JOBS)
     report = exports.read_report(Hdfs(own), own.hdfs.root)
     assert report is not None
     assert (report["model_version"], report["model"]["algorithm"]) == ("als-second-on-empty", "als")
@@ -188,7 +192,7 @@ def test_a_batch_without_events_clears_nothing_of_others_and_a_refused_challenge
     assert {row["source"] for row in tables.read_batch(spark, tables.RECOMMENDATIONS, 3).collect()} >= {"als"}
     assert (report["batch"], report["sessions"], report["visitors"], report["items"]) == ("empty", 0, 0, 0)
     assert report["recommendations"] > 0  # of all who are known by now
-    assert tables.read_batch(spark, tables.EVENTS, 1).count() == 25
+    assert tables.read_batch(spark, tables.EVENTS, 1).count() == 27
 
 
 def test_the_commands_show_models_and_take_lists_back_and_forth(own: Settings, run: Run) -> None:

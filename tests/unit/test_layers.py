@@ -100,8 +100,8 @@ def test_an_sdk_is_imported_by_its_boundary_module_alone(sdk: str) -> None:
 def test_only_the_settings_read_the_environment() -> None:
     # The cluster hands its own environment on to the processes that it starts; it takes no setting from it.
     # A server tells prometheus_client there where its workers share their numbers: the library has no other way.
-    # Spark's launcher takes Java, its configuration's folder and its interface from there alone. MLflow asks there, when
-    # it is imported, whether it may report its use.
+    # Spark's launcher takes Java, its configuration's folder and its interface from there alone. MLflow asks there,
+    # when it is imported, whether it may report its use.
     allowed = {
         *("infra/settings.py", "infra/services/cluster.py", "infra/serving.py"),
         *("processing/bench/local_spark.py", "processing/registry.py"),

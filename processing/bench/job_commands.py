@@ -1,0 +1,72 @@
+"""clickstream bench jobs: the jobs that everything rests on, at any size, beside DuckDB."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from infra.settings import Settings
+from ingest.bench.commands import bench
+from processing.bench.options import needs
+
+
+@bench.command("jobs")
+@click.option(
+    "--events",
+    "sizes",
+    type=click.IntRange(1_000),
+    multiple=True,
+    default=(2_000_000,),
+    show_default=True,
+    help="How many; given more than once, the rates are compared.",
+)
+@click.option("--memory", default="3g", show_default=True, help="The heap of Spark's driver.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+def jobs(sizes: tuple[int, ...], memory: str, as_json: bool) -> dict[str, Any]:
+    """Curate, sessions and features on synthetic events that lie on HDFS as the sink leaves them.
+
+    Each job is a spark-submit with the settings' master, measured from its start; what it counts must be what was
+    landed. Then the same sessions are made from the same Parquet files by Spark and by DuckDB. Needs a running HDFS
+    (`clickstream up namenode datanode`), which the bench leaves as it was.
+    """
+    from rich.console import Console
+
+    try:
+        from processing.bench.jobs import run
+    except ImportError as error:
+        raise needs("jobs") from error
+    with Console(stderr=True).status("") as status:
+        facts = run(Settings.from_env(), sizes, memory, status.update)
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        _print(facts)
+    return facts
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    costs = Table("events", "job", "seconds", "CPU s", "peak GB", "events/s", box=None)
+    peers = Table("events", "sessions", "by", "seconds", "events/s", box=None)
+    for result in facts["results"]:
+        events = result["events"]
+        for name, job in result["jobs"].items():
+            numbers = f"{job['seconds']:.1f}", f"{job['cpu_seconds']:.1f}", f"{job['peak_bytes'] / 1e9:.2f}"
+            costs.add_row(f"{events:,}", name, *numbers, f"{events / job['seconds']:,.0f}")
+        costs.add_row(f"{events:,}", "together", "", "", f"{result['peak_bytes'] / 1e9:.2f}", _rate(result))
+        for name, peer in result["sessions"].items():
+            rate = f"{events / peer['seconds']:,.0f}"
+            peers.add_row(f"{events:,}", f"{peer['sessions']:,}", name, f"{peer['seconds']:.1f}", rate)
+    console = Console()
+    console.print(costs)
+    console.print(peers)
+    if len(facts["results"]) > 1:
+        console.print(f"rate of the last beside the first: {facts['rate_of_last_to_first']:.2f}")
+
+
+def _rate(result: dict[str, Any]) -> str:
+    return f"{result['events_per_second']:,.0f}"
