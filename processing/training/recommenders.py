@@ -123,7 +123,7 @@ def fit(data: TrainingSet, recipe: Recipe) -> Model | None:
         members = [(fit(data, Recipe.from_dict(m)), float(m["weight"])) for m in recipe.parameters["members"]]
         known = tuple((model, weight) for model, weight in members if model is not None)
         return Blend(known) if len(known) == len(members) else None
-    return ALGORITHMS[recipe.algorithm].fit(data, _complete(recipe))
+    return ALGORITHMS[recipe.algorithm].fit(data, dict(complete(recipe).parameters))
 
 
 def load(spark: SparkSession, recipe: Recipe, url: str) -> Model:
@@ -131,15 +131,23 @@ def load(spark: SparkSession, recipe: Recipe, url: str) -> Model:
     if recipe.algorithm == BLEND:
         members = enumerate(recipe.parameters["members"])
         return Blend(tuple((load(spark, Recipe.from_dict(m), f"{url}/member={n}"), m["weight"]) for n, m in members))
-    return ALGORITHMS[recipe.algorithm].load(spark, _complete(recipe), url)
+    return ALGORITHMS[recipe.algorithm].load(spark, dict(complete(recipe).parameters), url)
 
 
-def _complete(recipe: Recipe) -> dict[str, Any]:
-    """All parameters. Raises ConfigurationError for one that the algorithm has not."""
+def complete(recipe: Recipe) -> Recipe:
+    """With all its parameters, those not given by default: so that it means the same when defaults have changed.
+
+    Raises ConfigurationError for a parameter that the algorithm has not.
+    """
+    if recipe.algorithm == BLEND:
+        members = [
+            complete(Recipe.from_dict(m)).to_dict() | {"weight": m["weight"]} for m in recipe.parameters["members"]
+        ]
+        return Recipe(BLEND, {"members": members})
     defaults = ALGORITHMS[recipe.algorithm].defaults
     if unknown := recipe.parameters.keys() - defaults.keys():
         raise ConfigurationError([f"{recipe.algorithm} has no parameter {', '.join(sorted(unknown))}"])
-    return {**defaults, **recipe.parameters}
+    return Recipe(recipe.algorithm, {**defaults, **recipe.parameters})
 
 
 @dataclass(frozen=True)

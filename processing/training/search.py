@@ -67,7 +67,7 @@ def search(held: Holdout | None, budget: Budget) -> Found:
     the first algorithm with its own parameters."""
     n_users = held.users.count() if held is not None else 0
     if held is None or n_users < MIN_USERS or budget.trials < 1:
-        return Found(Recipe(budget.algorithms[0]), [], n_users)
+        return Found(recommenders.complete(Recipe(budget.algorithms[0])), [], n_users)
     tried = _Tried(held)
     _study(budget, tried)
     best = tried.best_of_each()
@@ -95,6 +95,8 @@ class _Tried:
         return [trial for trial, _ in self._results.values()]
 
     def reach(self, recipe: Recipe) -> float:
+        """The nDCG of a recipe's lists, 0 where there is nothing to learn from."""
+        recipe = recommenders.complete(recipe)
         key = json.dumps(recipe.to_dict(), sort_keys=True)
         if key not in self._results:
             model = recommenders.fit(self._held.train, recipe)

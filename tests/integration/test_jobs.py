@@ -205,7 +205,7 @@ def test_the_commands_show_models_and_take_lists_back_and_forth(own: Settings, r
     listed = [(model["model"], model["promoted"]) for model in models("list")]
     assert listed == [("popular-empty", False), ("als-second", True), ("als-first", True)]
     shown = models("show", "challenger")
-    assert shown["recipe"] == {"algorithm": "popular", "parameters": {}}
+    assert shown["recipe"] == {"algorithm": "popular", "parameters": {"window_days": 0.0}}
     assert [check["name"] for check in shown["gate"]] == ["better", "smoke", "drift"]
     assert shown["metrics"]["challenger/users"] == 5 and shown["snapshots"].keys() == {"events", "interactions"}
     back = models("rollback")

@@ -160,7 +160,7 @@ def test_the_same_interactions_give_the_same_lists_and_so_does_the_saved_model(
 def test_nothing_to_learn_from_gives_no_model(spark: SparkSession, small: TrainingSet) -> None:
     nothing = replace(small, interactions=small.interactions.limit(0), visits=small.visits.limit(0))
     assert [recommenders.fit(nothing, recipe) for recipe in RECIPES] == [None] * len(RECIPES)
-    assert search.search(None, search.Budget(("als",), trials=9)).best == Recipe("als")
+    assert search.search(None, search.Budget(("als",), trials=9)).best == recommenders.complete(Recipe("als"))
 
 
 def test_explicit_als_takes_its_parameters_from_the_grid(small: TrainingSet) -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from infra.errors import ConfigurationError
 from processing.metrics import Estimate, bootstrap
-from processing.training import comparison, gate
+from processing.training import comparison, gate, recommenders
 from processing.training.comparison import User
 from processing.training.gate import Check, Decision, Histogram, Smoke
+from processing.training.recommenders import Recipe
 
 AHEAD, NOISE = Estimate(0.02, 0.005, 0.04), Estimate(0.02, -0.001, 0.04)
 GOOD = Smoke(visitors=100, with_lists=100, learned=60, seen=0, not_finite=0, repeated=0)
@@ -119,3 +121,16 @@ def test_without_users_there_are_no_numbers() -> None:
     [result] = comparison.compare([], ["popular"], {}, 0)
     assert (result.n_users, result.coverage, result.beats_baseline) == (0, None, None)
     assert comparison.row(result)["ndcg_interval"] is None
+
+
+def test_a_recipe_keeps_all_its_parameters_and_takes_no_other() -> None:
+    whole = recommenders.complete(Recipe("als", {"rank": 4}))
+    assert whole.parameters["rank"] == 4 and {"alpha", "regularization", "seed"} <= whole.parameters.keys()
+    assert recommenders.complete(whole) == whole == Recipe.from_dict(whole.to_dict())
+    blend = Recipe("blend", {"members": [{"algorithm": "popular", "parameters": {}, "weight": 0.5}]})
+    [member] = recommenders.complete(blend).parameters["members"]
+    assert member == {"algorithm": "popular", "parameters": {"window_days": 0.0}, "weight": 0.5}
+    with pytest.raises(ConfigurationError, match="als has no parameter depth"):
+        recommenders.complete(Recipe("als", {"depth": 3}))
+    with pytest.raises(ConfigurationError, match="no recommender is called 'oracle'"):
+        Recipe.from_dict({"algorithm": "oracle", "parameters": {}})
