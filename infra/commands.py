@@ -94,6 +94,8 @@ def submit(deploy_mode: str | None, conf: tuple[str, ...], job: str, arguments: 
     mode = ["--deploy-mode", deploy_mode] if deploy_mode else []
     options = [*mode, *(part for one in conf for part in ("--conf", one))]
     submitted = command(settings, job, arguments, options)
+    if not (settings.home / "conf" / "spark" / "spark-defaults.conf").is_file():
+        raise ServiceError("submit", f"{settings.home} has no configuration of Spark yet: run `clickstream up` first")
     done = subprocess.run(submitted, env=Cluster(settings).environment(), check=False)
     click.get_current_context().exit(done.returncode)
 

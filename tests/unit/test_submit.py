@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import archives, submit
+from infra import archives, commands, submit
 from infra.archives import Archive
 from infra.errors import ConfigurationError, ServiceError
 from infra.services.spark import upload
@@ -114,3 +114,11 @@ def test_an_upload_that_fails_is_told(settings: Settings, archive: Archive) -> N
 def test_an_archive_holds_its_files_by_their_names(tmp_path: Path, archive: Archive) -> None:
     with zipfile.ZipFile(archive.write(tmp_path)) as written:
         assert {name: written.read(name) for name in written.namelist()} == {"a.jar": b"jar"}
+
+
+def test_the_command_asks_for_the_servers_where_they_were_never_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLICKSTREAM_HOME", str(tmp_path))
+    with pytest.raises(ServiceError, match="clickstream up"):
+        commands.submit.main(["curate_events", "--batch", "b1"], standalone_mode=False)
