@@ -17,12 +17,13 @@ _DECILES = [n / 10 for n in range(1, 10)]
 
 
 def distributions(interactions: DataFrame, like: Mapping[str, Histogram] | None = None) -> dict[str, Histogram]:
-    """Histograms of the interactions' weights, of items by how many met them, of visitors by how much they met.
+    """Histograms of how often a visitor met an item, of items by how many met them, of visitors by how many they met.
 
-    Their bins are the deciles, or those of `like`.
+    Each value is relative to its mean, and none decays with age: history that only grows longer is no drift. The bins
+    are the deciles, or those of `like`.
     """
     values = {
-        "weight": interactions.select(F.col("weight").alias("value")),
+        "interactions": interactions.select(F.col("events").alias("value")),
         "item_popularity": interactions.groupBy("item_id").agg(F.count("*").alias("value")),
         "visitor_activity": interactions.groupBy("visitor_id").agg(F.count("*").alias("value")),
     }
@@ -30,14 +31,25 @@ def distributions(interactions: DataFrame, like: Mapping[str, Histogram] | None 
 
 
 def _histogram(rows: DataFrame, edges: tuple[float, ...] | None) -> Histogram:
-    if edges is None:
-        deciles = rows.agg(F.percentile("value", F.lit(_DECILES))).collect()[0][0] or []
-        edges = tuple(sorted({round(float(edge), 6) for edge in deciles}))
+    mean = rows.agg(F.avg("value")).collect()[0][0] or 1.0
+    values = rows.select((F.col("value") / mean).alias("value")).persist()
+    edges = _edges(values) if edges is None else edges
     above: Column = F.lit(0)
     for edge in edges:
         above = above + (F.col("value") > edge).cast("int")
-    found = {row["bin"]: row["count"] for row in rows.groupBy(above.alias("bin")).count().collect()}
+    found = {row["bin"]: row["count"] for row in values.groupBy(above.alias("bin")).count().collect()}
     return Histogram(edges, tuple(found.get(number, 0) for number in range(len(edges) + 1)))
+
+
+def _edges(values: DataFrame) -> tuple[float, ...]:
+    """The deciles, each moved halfway to the next value that there is: small counts must not tip over an edge that is
+    one of them."""
+    deciles = sorted(set(values.agg(F.percentile("value", F.lit(_DECILES))).collect()[0][0] or []))
+    if not deciles:
+        return ()
+    following = values.agg(*(F.min(F.when(F.col("value") > edge, F.col("value"))) for edge in deciles)).collect()[0]
+    pairs = zip(deciles, following, strict=True)
+    return tuple(sorted({round((edge + more) / 2, 6) for edge, more in pairs if more is not None}))
 
 
 def try_out(model: Model | None, interactions: DataFrame, n: int) -> Smoke:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.sql import functions as F
 
 from ingest.events import as_dict
 from ingest.protocols import Context, native
@@ -119,7 +120,8 @@ def small(spark: SparkSession) -> TrainingSet:
         if chance.random() < 0.35
     ]
     frame = spark.createDataFrame(rows, "visitor_id STRING, item_id STRING, weight DOUBLE, at BIGINT")
-    dated = frame.selectExpr("* except (at)", "timestamp_seconds(at) AS last_at").persist()
+    more = ("int(weight) AS events", "timestamp_seconds(at) AS last_at")
+    dated = frame.selectExpr("* except (at)", *more).persist()
     visits = dated.selectExpr("visitor_id", "item_id", "last_at AS occurred_at")
     return TrainingSet(dated, visits, features.from_millis(max(row[3] for row in rows) * 1000), GAP)
 
@@ -172,11 +174,14 @@ def test_a_model_is_tried_out_and_data_are_compared(small: TrainingSet) -> None:
     assert checks.try_out(model, small.interactions, 5) == gate.Smoke(12, 12, 12, 0, 0, 0)
     before = checks.distributions(small.interactions)
     assert {name: histogram.n for name, histogram in before.items()} == {
-        "weight": 61,
+        "interactions": 61,
         "item_popularity": 15,
         "visitor_activity": 12,
     }
-    assert checks.distributions(small.interactions, before) == before
-    heavier = small.interactions.withColumn("weight", small.interactions["weight"] * 10)
-    changed = checks.distributions(heavier, before)
-    assert not gate.drift(before, changed, 0.25).passed and changed["item_popularity"] == before["item_popularity"]
+    # Twice as much of all is no drift; other visitors, who met one item a hundred times, are.
+    twice = small.interactions.withColumn("events", F.col("events") * 2)
+    assert checks.distributions(twice, before) == before
+    odd = small.interactions.withColumn("events", F.when(F.col("item_id") == "i3", 100).otherwise(F.col("events")))
+    changed = checks.distributions(odd, before)
+    check = gate.drift(before, changed, 0.25)
+    assert not check.passed and check.detail.endswith("interactions beyond 0.25 and chance")
