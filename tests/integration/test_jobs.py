@@ -154,7 +154,7 @@ def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
         for table in vars(tables).values()
         if isinstance(table, tables.Table) and spark.catalog.tableExists(table.full_name)
     ]
-    assert len(written) == 14
+    assert len(written) == 15
     before = {table.name: rows(spark, table) for table in written}
     assert all(before[name] for name in before)
     fs, root = Hdfs(own), own.hdfs.root
