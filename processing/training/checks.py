@@ -20,36 +20,50 @@ def distributions(interactions: DataFrame, like: Mapping[str, Histogram] | None 
     """Histograms of how often a visitor met an item, of items by how many met them, of visitors by how many they met.
 
     Each value is relative to its mean, and none decays with age: history that only grows longer is no drift. The bins
-    are the deciles, or those of `like`.
+    are the deciles, or those of `like`. Without interactions there are none.
     """
-    values = {
-        "interactions": interactions.select(F.col("events").alias("value")),
-        "item_popularity": interactions.groupBy("item_id").agg(F.count("*").alias("value")),
-        "visitor_activity": interactions.groupBy("visitor_id").agg(F.count("*").alias("value")),
-    }
-    return {name: _histogram(rows, like[name].edges if like else None) for name, rows in values.items()}
-
-
-def _histogram(rows: DataFrame, edges: tuple[float, ...] | None) -> Histogram:
-    mean = rows.agg(F.avg("value")).collect()[0][0] or 1.0
-    values = rows.select((F.col("value") / mean).alias("value")).persist()
-    edges = _edges(values) if edges is None else edges
+    values = _values(interactions).persist()
+    means = {row["name"]: row["mean"] for row in values.groupBy("name").agg(F.avg("value").alias("mean")).collect()}
+    if not means:
+        return {}
+    by_mean = F.create_map(*(F.lit(part) for pair in means.items() for part in pair))
+    scaled = values.select("name", (F.col("value") / by_mean[F.col("name")]).alias("value")).persist()
+    edges = _edges(scaled) if like is None else {name: histogram.edges for name, histogram in like.items()}
     above: Column = F.lit(0)
-    for edge in edges:
-        above = above + (F.col("value") > edge).cast("int")
-    found = {row["bin"]: row["count"] for row in values.groupBy(above.alias("bin")).count().collect()}
-    return Histogram(edges, tuple(found.get(number, 0) for number in range(len(edges) + 1)))
+    for name, some in edges.items():
+        for edge in some:
+            above = above + ((F.col("name") == name) & (F.col("value") > edge)).cast("int")
+    rows = scaled.groupBy("name", above.alias("bin")).count().collect()
+    found = {(row["name"], row["bin"]): row["count"] for row in rows}
+    return {
+        name: Histogram(some, tuple(found.get((name, number), 0) for number in range(len(some) + 1)))
+        for name, some in edges.items()
+    }
 
 
-def _edges(values: DataFrame) -> tuple[float, ...]:
+def _values(interactions: DataFrame) -> DataFrame:
+    """(name, value) of all distributions, one below the other."""
+    by_item, by_visitor = (
+        interactions.groupBy(key).agg(F.count("*").alias("value")) for key in ("item_id", "visitor_id")
+    )
+    return (
+        interactions.select(F.lit("interactions").alias("name"), F.col("events").cast("bigint").alias("value"))
+        .unionByName(by_item.select(F.lit("item_popularity").alias("name"), "value"))
+        .unionByName(by_visitor.select(F.lit("visitor_activity").alias("name"), "value"))
+    )
+
+
+def _edges(values: DataFrame) -> dict[str, tuple[float, ...]]:
     """The deciles, each moved halfway to the next value that there is: small counts must not tip over an edge that is
     one of them."""
-    deciles = sorted(set(values.agg(F.percentile("value", F.lit(_DECILES))).collect()[0][0] or []))
-    if not deciles:
-        return ()
-    following = values.agg(*(F.min(F.when(F.col("value") > edge, F.col("value"))) for edge in deciles)).collect()[0]
-    pairs = zip(deciles, following, strict=True)
-    return tuple(sorted({round((edge + more) / 2, 6) for edge, more in pairs if more is not None}))
+    rows = values.groupBy("name").agg(F.percentile("value", F.lit(_DECILES)).alias("deciles")).collect()
+    deciles = [(row["name"], edge) for row in sorted(rows) for edge in sorted(set(row["deciles"]))]
+    above = (F.when((F.col("name") == name) & (F.col("value") > edge), F.col("value")) for name, edge in deciles)
+    found: dict[str, set[float]] = {row["name"]: set() for row in rows}
+    for (name, edge), following in zip(deciles, values.agg(*map(F.min, above)).collect()[0], strict=True):
+        if following is not None:
+            found[name].add(round((edge + following) / 2, 6))
+    return {name: tuple(sorted(edges)) for name, edges in found.items()}
 
 
 def try_out(model: Model | None, interactions: DataFrame, n: int) -> Smoke:

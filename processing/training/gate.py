@@ -97,14 +97,13 @@ def smoke(found: Smoke) -> Check:
 
 
 def drift(before: Mapping[str, Histogram], now: Mapping[str, Histogram], threshold: float) -> Check:
-    """`before`: what the champion learnt from, {} for the first one; `now` has the same bins."""
+    """`before`: what the champion learnt from, {} for the first one; `now` has the same bins, {} without any data."""
     if not before:
         return Check("drift", True, "the first champion: nothing to compare with")
-    indexes = {name: psi(histogram.counts, now[name].counts) for name, histogram in before.items()}
+    pairs = {name: (histogram, now.get(name, Histogram(histogram.edges, ()))) for name, histogram in before.items()}
+    indexes = {name: psi(old.counts, new.counts) for name, (old, new) in pairs.items()}
     told = ", ".join(f"{name} {index:.3f}" for name, index in indexes.items())
-    drifted = [
-        name for name, index in indexes.items() if index > max(threshold, _by_chance(before[name].counts, now[name].n))
-    ]
+    drifted = [name for name, pair in pairs.items() if indexes[name] > max(threshold, _by_chance(*pair))]
     verdict = f"{', '.join(drifted)} beyond {threshold:g} and chance" if drifted else "none beyond its bound"
     return Check("drift", not drifted, f"PSI: {told}; {verdict}")
 
@@ -121,13 +120,13 @@ def _shares(counts: Sequence[int]) -> list[float]:
     return [max(count / sum(counts), _LEAST) for count in counts]
 
 
-def _by_chance(before: Sequence[int], now: int) -> float:
+def _by_chance(before: Histogram, now: Histogram) -> float:
     """The index that equal distributions stay below 95 times of 100; chi-squared by Wilson and Hilferty (1931)."""
-    free = len(before) - 1
-    if not free or not now or not sum(before):
+    free = len(before.counts) - 1
+    if not free or not before.n or not now.n:
         return 0.0
     chi_squared = free * (1 - 2 / (9 * free) + _Z * math.sqrt(2 / (9 * free))) ** 3
-    return chi_squared * (1 / sum(before) + 1 / now)
+    return chi_squared * (1 / before.n + 1 / now.n)
 
 
 def _told(estimate: Estimate) -> str:

@@ -29,14 +29,11 @@ if TYPE_CHECKING:
 
 WORLD = World(visitors=400, seed=7)
 GAP = timedelta(minutes=30)
-# nDCG@10 as measured here: popularity 0.14, als 0.355, ease 0.377, cooccurrence 0.382, sessions 0.297. Asserted is this
-# many times popularity's.
+# nDCG@10 as measured here: popularity 0.140, als 0.355, ease 0.393, cooccurrence 0.382, sessions 0.297. Asserted is
+# this many times popularity's.
 MARGINS = {"als": 2.0, "ease": 2.2, "cooccurrence": 2.2, "sessions": 1.7}
-# Of the items on the lists at least this share is of the visitor's planted taste; by chance it were an eighth.
+# Of the items on the lists 0.76, 0.74, 0.82 and 0.54 are of the visitor's planted taste, of popular ones 0.03.
 OF_TASTE = 0.45
-BLEND = Recipe(
-    "blend", {"members": [Recipe(name).to_dict() | {"weight": 1.0} for name in ("cooccurrence", "sessions")]}
-)
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +97,10 @@ def test_no_list_has_an_item_that_its_visitor_met(held: Holdout, tops: dict[str,
         assert not met & set(found), name
 
 
-def test_a_search_takes_the_best_of_what_it_tried_and_finds_it_again(held: Holdout) -> None:
-    budget = search.Budget(("popular", "cooccurrence", "sessions"), trials=4)
-    found = search.search(held, budget)
+def test_a_search_takes_the_best_of_what_it_tried(held: Holdout) -> None:
+    found = search.search(held, search.Budget(("popular", "cooccurrence"), trials=3))
     tried = [trial.recipe.algorithm for trial in found.trials]
-    assert tried[:3] == ["popular", "cooccurrence", "sessions"] and "blend" in tried
+    assert tried[:2] == ["popular", "cooccurrence"] and tried[-1] == "blend"
     reached = {str(trial.recipe): trial.ndcg or 0.0 for trial in found.trials}
     assert reached[str(found.best)] == max(reached.values()) > reached[str(found.trials[0].recipe)]
 
@@ -126,24 +122,23 @@ def small(spark: SparkSession) -> TrainingSet:
     return TrainingSet(dated, visits, features.from_millis(max(row[3] for row in rows) * 1000), GAP)
 
 
+MEMBERS = [Recipe("sessions").to_dict(), Recipe("popular", {"window_days": 2.0}).to_dict()]
 RECIPES = [
     Recipe("als", {"rank": 4, "iterations": 4}),
-    Recipe("als_explicit", {"rank": 4, "iterations": 4}),
     Recipe("ease", {"regularization": 5.0}),
     Recipe("cooccurrence", {"half_life_days": 1.0}),
-    Recipe("sessions"),
-    Recipe("popular", {"window_days": 2.0}),
-    BLEND,
+    Recipe("blend", {"members": [member | {"weight": 1.0} for member in MEMBERS]}),
 ]
 
 
-def ranked(model: recommenders.Model, data: TrainingSet) -> list[Any]:
+def ranked(model: recommenders.Model | None, data: TrainingSet) -> list[Any]:
+    assert model is not None
     visitors = data.interactions.select("visitor_id").distinct()
     return sorted(map(tuple, model.top(visitors, data.interactions, 5).collect()))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.algorithm)
-def test_the_same_interactions_give_the_same_lists_and_so_does_the_saved_model(
+def test_the_same_interactions_give_the_same_lists_as_a_saved_model(
     spark: SparkSession, small: TrainingSet, recipe: Recipe, tmp_path: Path
 ) -> None:
     shuffled = replace(
@@ -151,22 +146,24 @@ def test_the_same_interactions_give_the_same_lists_and_so_does_the_saved_model(
         interactions=small.interactions.orderBy("item_id", "visitor_id"),
         visits=small.visits.orderBy("item_id", "visitor_id"),
     )
-    model, again = recommenders.fit(small, recipe), recommenders.fit(shuffled, recipe)
-    assert model is not None and again is not None
-    lists = ranked(model, small)
-    assert lists and ranked(again, small) == lists
+    model = recommenders.fit(small, recipe)
+    assert model is not None
     model.save(f"file://{tmp_path}/model")
-    assert ranked(recommenders.load(spark, recipe, f"file://{tmp_path}/model"), small) == lists
+    lists = ranked(recommenders.load(spark, recipe, f"file://{tmp_path}/model"), small)
+    assert lists == ranked(recommenders.fit(shuffled, recipe), small)
+    assert len(lists) > 12
 
 
 def test_nothing_to_learn_from_gives_no_model(spark: SparkSession, small: TrainingSet) -> None:
     nothing = replace(small, interactions=small.interactions.limit(0), visits=small.visits.limit(0))
-    assert [recommenders.fit(nothing, recipe) for recipe in RECIPES] == [None] * len(RECIPES)
+    assert [recommenders.fit(nothing, recipe) for recipe in RECIPES] == [None] * 4
     assert search.search(None, search.Budget(("als",), trials=9)).best == recommenders.complete(Recipe("als"))
 
 
 def test_explicit_als_takes_its_parameters_from_the_grid(small: TrainingSet) -> None:
-    assert set(search.explicit_grid(small.interactions, jobs=1)) == {"rank", "regularization"}
+    parameters = search.explicit_grid(small.interactions, jobs=2)
+    assert parameters.keys() == {"rank", "regularization"}
+    assert ranked(recommenders.fit(small, Recipe("als_explicit", parameters)), small)
 
 
 def test_a_model_is_tried_out_and_data_are_compared(small: TrainingSet) -> None:

@@ -69,6 +69,7 @@ def test_data_that_drifted_keep_the_champion_and_the_check_names_them() -> None:
     assert not check.passed and "weight beyond 0.25" in check.detail
     assert gate.drift(before, histogram(100, 900), 5.0).passed
     assert gate.drift({}, {}, 0.25).passed  # the first champion
+    assert not gate.drift(before, {}, 0.25).passed  # the data are gone
 
 
 def test_what_chance_gives_in_few_data_is_no_drift() -> None:
