@@ -152,10 +152,10 @@ def test_batches_are_bounded_in_lines_and_bytes() -> None:
     ("name", "content", "format_"),
     [
         ("a.jsonl", b"", "jsonl"),
-        ("a.ndjson.gz", gzip.compress(b"x"), "jsonl"),
+        ("a.ndjson.gz", gzip.compress(b"x", mtime=0), "jsonl"),
         ("data", b'\n {"event_type": 1}\n', "jsonl"),
         ("access.log", LINE, "access-log"),
-        ("access.log.1", gzip.compress(LINE), "access-log"),
+        ("access.log.1", gzip.compress(LINE, mtime=0), "access-log"),
     ],
 )
 def test_a_format_is_guessed_by_name_then_by_content(tmp_path: Path, name: str, content: bytes, format_: str) -> None:
@@ -175,8 +175,8 @@ def test_plain_and_gzipped_files_have_the_same_lines(tmp_path: Path, content: by
     ("name", "content"),
     [
         ("fake.gz", b"no gzip"),
-        ("cut.gz", gzip.compress(LINE * 100)[:-10]),
-        ("bad.gz", gzip.compress(LINE)[:10] + b"junk"),
+        ("cut.gz", gzip.compress(LINE * 100, mtime=0)[:-10]),
+        ("bad.gz", gzip.compress(LINE, mtime=0)[:10] + b"junk"),
     ],
 )
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, name: str, content: bytes) -> None:
