@@ -57,13 +57,14 @@ def evaluate(
 
 
 def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 10) -> list[Bin]:
-    """The reliability curve in bins of equal counts, by ascending probability."""
+    """The reliability curve in bins of equal counts, by ascending probability; equal ones share a bin."""
     yes, surely = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    parts = np.array_split(np.argsort(surely, kind="stable"), bins)
+    _, number, counts = np.unique(surely, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - counts / 2
+    bin_of_row = (middle / len(surely) * bins).astype(np.int64)[number]
     return [
         Bin(round(float(surely[rows].mean()), 6), round(float(yes[rows].mean()), 6), len(rows))
-        for rows in parts
-        if len(rows)
+        for rows in (np.flatnonzero(bin_of_row == one) for one in np.unique(bin_of_row))
     ]
 
 

@@ -10,7 +10,7 @@ import click
 
 from ingest.bench.commands import bench
 from processing.bench.options import FILE, cells, chosen, needs, spark_where
-from processing.training.catalog import CLASSIFIERS, RERANKERS, SPARK
+from processing.training.catalog import CLASSIFIERS, ORDERS, RERANKERS, SPARK
 
 _SHOWN = ("auc", "pr_auc", "log_loss")
 
@@ -98,8 +98,8 @@ def impressions(file: Path, split: str, algorithms: str, seed: int, as_json: boo
     Each clickout's list is put in order by what was known before the click: given is the order that was shown, touched
     has what the session touched before first, logistic and gbt are MLlib's click models of place, price, the session's
     and the user's earlier actions and how often an item was clicked in the train part. MRR is of the clicked item's
-    place, first how often it comes first; 95 % intervals, also of the difference from the given order, are over users,
-    by bootstrap.
+    place, first how often it comes first; 95 % intervals, also of the differences from the given order and from
+    touched, are over users, by bootstrap. Starts Spark on this machine (Java 17 or 21) where a model is asked for.
     """
     from rich.console import Console
     from rich.table import Table
@@ -134,9 +134,9 @@ def impressions(file: Path, split: str, algorithms: str, seed: int, as_json: boo
         f"{facts['train_lists']:,} lists to learn from, {facts['test_lists']:,} to order; left out: "
         f"{shown.without_list:,} clickouts without a list, {shown.clicked_elsewhere:,} of an item not in it"
     )
-    table = Table("", "MRR", "95 %", "over given", "95 %", "clicked comes first", box=None)
+    table = Table("", "MRR", "95 %", "over given", "95 %", "over touched", "95 %", "first", box=None)
     for name, result in results.items():
-        over = cells(result, "mrr_over_given", signed=True)
+        over = [cell for other in ORDERS for cell in cells(result, f"mrr_over_{other}", signed=True)]
         table.add_row(name, *cells(result, "mrr"), *over, cells(result, "first")[0])
     Console().print(table)
     _print({name: result for name, result in results.items() if "auc" in result})

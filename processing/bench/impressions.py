@@ -2,8 +2,8 @@
 
 Protocol. Lists are split by the time of their click. A model learns which items of the train part's lists were clicked;
 each list of the test part is then put in the order of its probabilities, and the reciprocal of the clicked item's place
-is averaged over lists. Intervals and differences from the given order are over users, by bootstrap. Inner folds, for
-the calibration, keep a user's lists together.
+is averaged over lists. Intervals, also of differences from the orders that need no model, are over users, by bootstrap.
+Inner folds, for the calibration, keep a user's lists together.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def run(
             scores, facts = _learnt(spark, shown, rows, name, seed)
         ranks[name] = reciprocal_ranks(shown, scores)[test]
         results[name] = _estimates("mrr", ranks[name], users) | _estimates("first", ranks[name] == 1, users)
-        if name != GIVEN:
-            results[name] |= _estimates(f"mrr_over_{GIVEN}", ranks[name] - ranks[GIVEN], users)
+        for other in ORDERS:
+            if other in ranks and other != name and name != GIVEN:
+                results[name] |= _estimates(f"mrr_over_{other}", ranks[name] - ranks[other], users)
         results[name] |= {"lists": int(test.sum()), "users": len(np.unique(users)), **facts}
     return results
 

@@ -45,8 +45,8 @@ def session() -> Iterator[SparkSession]:
 def _configuration(folder: Path) -> dict[str, bool | float | int | str | None]:
     return {
         "spark.driver.bindAddress": "127.0.0.1",
-        # Short jobs on few cores: the second compiler and parallel collectors cost more than they bring.
-        "spark.driver.extraJavaOptions": "-Xss16m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        # MLlib's linear algebra is by Java's vectors, which without the second compiler are slower by far.
+        "spark.driver.extraJavaOptions": "-Xss16m -XX:+UseSerialGC",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "2g",
         "spark.local.dir": str(folder),

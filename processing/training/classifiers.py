@@ -45,7 +45,7 @@ _ROWS = 100_000  # in a partition, of what this process has read
 _FIXED: Mapping[str, Parameters] = {
     "gbt": {"maxIter": 30, "stepSize": 0.2, "subsamplingRate": 0.7, "minInstancesPerNode": 10},
     "forest": {"numTrees": 60, "minInstancesPerNode": 5},
-    "logistic": {"maxIter": 100, "standardization": False},
+    "logistic": {"maxIter": 40, "tol": 1e-4, "standardization": False},
 }
 
 

@@ -23,6 +23,7 @@ def test_areas_count_pairs_in_order_and_ties_as_halves() -> None:
 def test_who_knows_nothing_gets_a_half_and_the_base_rate() -> None:
     good = evaluate(LABELS, [0.4] * 5, resamples=50)
     assert good["auc"].mean == 0.5 and good["pr_auc"].mean == 0.4
+    assert good["ece"].mean == 0  # whatever the order of the rows: equal probabilities share a bin
 
 
 def test_an_interval_holds_the_truth_and_narrows_with_more_rows() -> None:
