@@ -171,23 +171,11 @@ def assert_right(settings: Settings, reader: SparkSession, batch: str, once: lis
     assert ids(DUPLICATES) == Counter(event.event_id for event in once[:100])
 
 
-def test_a_driver_here_and_then_an_executor_are_killed_in_mid_job_and_no_row_is_lost_or_doubled(
-    own: Settings, reader: SparkSession
-) -> None:
-    once = landed(own, "client")
-    running = submitted(own, "client")
-    works_on(own, "client", running)
-    running.kill()  # spark-submit has become the driver's JVM
-    assert running.wait(30) == -signal.SIGKILL
-    eventually(lambda: not containers(own, EXECUTOR), 60)
-
-    again = submitted(own, "client")
-    works_on(own, "client", again)
-    [victim] = containers(own, EXECUTOR)
-    victim.kill()
-    assert again.wait(240) == 0, said(own, "client")
-    assert "job_finished" in log(own, "client-client").read_text()
-    assert_right(own, reader, "client", once)
+def two_more(settings: Settings, known: set[str]) -> tuple[str, str]:
+    """Ids of two applications that are new since `known` was asked for."""
+    eventually(lambda: len(set(applications(settings)) - known) == 2, 120)
+    first, second = [id_ for id_ in applications(settings) if id_ not in known]
+    return first, second
 
 
 def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_one_is_right(
@@ -216,11 +204,23 @@ def test_a_driver_in_a_container_is_ended_by_its_retry_or_killed_and_the_next_on
     eventually(lambda: not containers(own, DRIVER), 30)
 
 
-def two_more(settings: Settings, known: set[str]) -> tuple[str, str]:
-    """Ids of two applications that are new since `known` was asked for."""
-    eventually(lambda: len(set(applications(settings)) - known) == 2, 120)
-    first, second = [id_ for id_ in applications(settings) if id_ not in known]
-    return first, second
+def test_a_driver_here_and_then_an_executor_are_killed_in_mid_job_and_no_row_is_lost_or_doubled(
+    own: Settings, reader: SparkSession
+) -> None:
+    once = landed(own, "client")
+    running = submitted(own, "client")
+    works_on(own, "client", running)
+    running.kill()  # spark-submit has become the driver's JVM
+    assert running.wait(30) == -signal.SIGKILL
+    eventually(lambda: not containers(own, EXECUTOR), 60)
+
+    again = submitted(own, "client")
+    works_on(own, "client", again)
+    [victim] = containers(own, EXECUTOR)
+    victim.kill()
+    assert again.wait(240) == 0, said(own, "client")
+    assert "job_finished" in log(own, "client-client").read_text()
+    assert_right(own, reader, "client", once)
 
 
 def test_a_worker_needs_only_python_and_the_history_server_shows_its_job(own: Settings, tmp_path: Path) -> None:
