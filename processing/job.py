@@ -11,8 +11,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -67,6 +67,11 @@ class Job:
     def read_batch(self, table: Table) -> DataFrame:
         """The table's rows of this batch. Raises MissingTable."""
         return tables.read_batch(self.spark, table, self.batch)
+
+    def settle(self, rows: DataFrame) -> DataFrame:
+        """The rows as they are now, on HDFS until the job ends: whatever is written to their tables and whoever dies,
+        and with nothing of their plan, which Spark would optimise again wherever they are used."""
+        return rows.checkpoint()
 
     def overwrite(self, table: Table, rows: DataFrame, check: Check = quality.rows) -> None:
         """Replaces the table's rows of this batch. Raises BadRows, and nothing is published, when `check` finds any."""
@@ -125,7 +130,20 @@ def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]]) -> dict[s
         try:
             if spark.sparkContext.master == "yarn":
                 applications.claim(spark.sparkContext, tag)
-            return work(Job(settings, spark, fs, layout, cut))
+            with _checkpoints(settings, fs, spark, name, cut):
+                return work(Job(settings, spark, fs, layout, cut))
         finally:
             if not borrowed:
                 spark.stop()
+
+
+@contextmanager
+def _checkpoints(settings: Settings, fs: Hdfs, spark: SparkSession, name: str, cut: Cut) -> Iterator[None]:
+    """Gives Spark a folder for checkpoints, empty now and gone at the end."""
+    path = f"{settings.hdfs.root}/checkpoints/{name}/batch={cut.number}"
+    fs.delete(path, recursive=True)
+    spark.sparkContext.setCheckpointDir(f"{settings.hdfs.address}{path}")
+    try:
+        yield
+    finally:
+        fs.delete(path, recursive=True)

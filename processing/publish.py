@@ -7,12 +7,13 @@ anew. What a run that died left on its branch is replaced by the next one's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from processing.tables import CATALOG, Table, create
+from processing.tables import Table, create
 
 Approve = Callable[[DataFrame], None]  # raises when what is to be published must not be
 _CONFLICTS = ("CommitFailedException", "ValidationException", "AlreadyExistsException", "is not an ancestor of")
@@ -63,11 +64,19 @@ def _publish(spark: SparkSession, table: Table, batch: int, write: Callable[[str
         spark.sql(f"ALTER TABLE {table.full_name} CREATE OR REPLACE BRANCH {branch}")
         write(f"{table.full_name}.branch_{branch}")
         approve(spark.read.option("branch", branch).table(table.full_name))
-        name = table.full_name.removeprefix(f"{CATALOG}.")
-        spark.sql(f"CALL {CATALOG}.system.fast_forward('{name}', 'main', '{branch}')")
+        _fast_forward(spark, table, branch)
         spark.sql(f"ALTER TABLE {table.full_name} DROP BRANCH IF EXISTS {branch}")
 
     attempt()
+
+
+def _fast_forward(spark: SparkSession, table: Table, branch: str) -> None:
+    """By Iceberg's own interface: its procedure would compare the table with every plan that Spark has cached, for
+    seconds, though none is of the branch."""
+    found = cast(Any, spark._jvm).org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
+        spark._jsparkSession, table.full_name
+    )
+    found.manageSnapshots().fastForwardBranch("main", branch).commit()
 
 
 def _is_conflict(error: BaseException) -> bool:

@@ -20,22 +20,27 @@ from processing import identities, job, sessions, tables
 from processing.job import Job
 from processing.tables import EVENTS, IDENTITIES, SESSIONS
 
+_COLUMNS = (
+    *("batch", "event_id", "event_type", "occurred_at", "sequence", "visitor_id", "anonymous_id", "user_id"),
+    *("item_id", "page", "campaign", "device"),
+)
+
 
 def work(this: Job) -> dict[str, Any]:
     """Builds and merges the links and the sessions that this batch changes."""
     for table in (SESSIONS, IDENTITIES):
         tables.create(this.spark, table)
-    events = tables.read(this.spark, EVENTS)
-    new = events.filter((F.col("batch") == this.batch) & F.col("visitor_id").isNotNull()).persist()
+    events = tables.read(this.spark, EVENTS).select(*_COLUMNS).filter(F.col("visitor_id").isNotNull())
+    new = events.filter(F.col("batch") == this.batch).persist()
     current, known = tables.read(this.spark, SESSIONS), tables.read(this.spark, IDENTITIES)
-    linked = identities.news(identities.links(new), known).persist()
-    touched = sessions.affected(current, sessions.spans(new, this.gap), this.gap).persist()
+    linked = this.settle(identities.news(identities.links(new), known))
+    touched = this.settle(sessions.affected(current, sessions.spans(new, this.gap), this.gap))
     built = sessions.build(new.unionByName(others(this, events, touched)), this.gap)
     renamed = current.join(linked.select("visitor_id").distinct(), on="visitor_id", how="left_semi")
     renamed = renamed.join(touched.select("session_id"), on="session_id", how="left_anti").drop("person_id")
     links = known.join(linked.select("identity_id"), on="identity_id", how="left_anti").unionByName(linked)
     rows = identities.resolve(built.unionByName(renamed), "session_id", "ended_at", links)
-    rows = rows.select(*SESSIONS.columns).persist()
+    rows = this.settle(rows.select(*SESSIONS.columns))
     this.replace_matching(SESSIONS, sessions.replacement(rows, touched))
     # Last, since what is new among them also says whose sessions are to be renamed.
     this.replace_matching(IDENTITIES, linked.withColumn("gone", F.lit(False)))

@@ -40,8 +40,7 @@ def work(this: Job) -> dict[str, Any]:
     registry, root = Registry(this.settings), this.settings.hdfs.root
     training = store.read(this.fs, root, this.cut)
     champion = store.champion_of(this.fs, root, this.cut, lambda: store.champion(registry.champion(), this.batch))
-    with store.lineage_cut(this):
-        users, results = compare(this, training, champion)
+    users, results = compare(this, training, champion)
     decision = decide(this, training, champion, users, results)
     write(this, training, champion, results)
     chosen = in_force(this, training, champion, decision)

@@ -41,10 +41,9 @@ def work(this: Job) -> dict[str, Any]:
     visitors = this.read_batch(VISITOR_FEATURES).filter(~F.col("is_bot")).select("visitor_id").persist()
     ranked = recommend.popular(this.read_batch(ITEM_FEATURES), max(POPULAR, n + als.MAX_SEEN)).persist()
     source = decided.recipe.algorithm if decided.recipe else "popular"
-    with store.lineage_cut(this):
-        model = model_in_force(this, decided, seen)
-        learned = None if model is None else model.top(visitors, seen, n).persist()
-        this.overwrite(RECOMMENDATIONS, recommend.for_visitors(visitors, learned, ranked, seen, n, source))
+    model = model_in_force(this, decided, seen)
+    learned = None if model is None else model.top(visitors, seen, n).persist()
+    this.overwrite(RECOMMENDATIONS, recommend.for_visitors(visitors, learned, ranked, seen, n, source))
     this.overwrite(SIMILAR_ITEMS, recommend.similar(this.read(EVENTS), this.gap, n))
     this.overwrite(POPULAR_ITEMS, ranked.filter(F.col("rank") < POPULAR))
     return {"model_version": decided.version, "recommendations": this.read_batch(RECOMMENDATIONS).count()}

@@ -35,8 +35,7 @@ from processing.training.store import Training
 def work(this: Job) -> dict[str, Any]:
     """Searches, fits, saves and registers."""
     registry = Registry(this.settings)
-    with store.lineage_cut(this):
-        training = train(this, _tagged(this))
+    training = train(this, _tagged(this))
     record(this, registry, training)
     return {
         "model_version": training.version,

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from processing.errors import MissingModel
-from processing.job import Job
 from processing.registry import Version
 from processing.training.gate import Histogram
 from processing.training.recommenders import Recipe
@@ -108,17 +106,6 @@ def histograms(document: Mapping[str, Any]) -> dict[str, Histogram]:
 
 def folder(root: str, cut: Cut) -> str:
     return f"{root}/models/recommender/batch={cut.number}"
-
-
-@contextmanager
-def lineage_cut(this: Job) -> Iterator[None]:
-    """Gives Spark a folder for checkpoints, without which long fits overflow their stack; it goes at the end."""
-    path = f"{folder(this.settings.hdfs.root, this.cut)}/_checkpoints"
-    this.spark.sparkContext.setCheckpointDir(this.url(path))
-    try:
-        yield
-    finally:
-        this.fs.delete(path, recursive=True)
 
 
 def publish(fs: Hdfs, root: str, cut: Cut, training: Training, write_models: Callable[[], None]) -> None:
