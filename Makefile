@@ -9,12 +9,15 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 demo: .venv/ready
 	$(BIN)/clickstream demo $(ARGS)
 
+# Two processes, each with servers of its own; a file's tests stay together.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
 test: .venv/ready
-	$(BIN)/pytest tests/unit tests/integration tests/e2e $(ARGS)
+	$(PYTEST) tests/unit tests/integration tests/e2e $(ARGS)
 
 # kill -9 in the midst of everything; takes its time.
 test-faults: .venv/ready
-	$(BIN)/pytest tests/faults $(ARGS)
+	$(PYTEST) tests/faults $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,17 +53,26 @@ def shared_data() -> Path:
 
 
 def free_ports() -> dict[str, dict[str, int]]:
-    """section -> field -> a port that is free now; all distinct, and none that an outgoing connection may be given."""
-    with ExitStack() as held:
+    """section -> field -> a port that is free now, and that no other home of this run was given or will be."""
+    return {section: {field: _free_port() for field in fields} for section, fields in _PORTS.items()}
 
-        def free() -> int:
-            while True:
-                probe, port = held.enter_context(socket.socket()), random.randrange(20_000, 32_000)
-                with suppress(OSError):  # taken
-                    probe.bind(("127.0.0.1", port))
-                    return port
 
-        return {section: {field: free() for field in fields} for section, fields in _PORTS.items()}
+def _free_port() -> int:
+    for port in _PORTS_LEFT:
+        with socket.socket() as probe, suppress(OSError):  # taken
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is left")
+
+
+def _share_of_ports() -> Iterator[int]:
+    """This process's share, in any order, of ports that no outgoing connection may be given."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    share = range(20_000 + int(worker.removeprefix("gw")), 32_000, int(workers))
+    return iter(random.sample(share, len(share)))
+
+
+_PORTS_LEFT = _share_of_ports()
 
 
 def pytest_configure() -> None:

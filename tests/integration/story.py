@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -71,12 +72,15 @@ def npm_folder() -> Path:
         pytest.skip("Node is older than 20, which Segment's tracker needs")
     lock = hashlib.sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()[:12]
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clickstream" / f"trackers-{lock}"
-    shutil.copytree(CLIENTS, folder, dirs_exist_ok=True)
-    if not (folder / "node_modules" / ".complete").exists():
-        run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
-        (folder / "node_modules" / ".complete").touch()
-    run(["npm", "run", "--silent", "bundle", "--", "--outdir=site"], cwd=folder)
-    shutil.copy(folder / "browser" / "lamps.html", folder / "site")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of tests that run side by side one makes it
+        shutil.copytree(CLIENTS, folder, dirs_exist_ok=True)
+        if not (folder / "node_modules" / ".complete").exists():
+            run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
+            (folder / "node_modules" / ".complete").touch()
+        run(["npm", "run", "--silent", "bundle", "--", "--outdir=site"], cwd=folder)
+        shutil.copy(folder / "browser" / "lamps.html", folder / "site")
     return folder
 
 
