@@ -8,10 +8,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.settings import Settings
+from tests.browser import chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 _PORTS = {
     "kafka": ["port", "controller_port"],
@@ -41,6 +46,13 @@ def cluster_settings(settings: Settings) -> Iterator[Settings]:
         yield settings
     finally:
         Cluster(settings).down()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One for the session, since Playwright can't be started twice in a process; skips where there is none."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

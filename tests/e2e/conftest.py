@@ -1,4 +1,4 @@
-"""A real browser for the session."""
+"""A page in a real browser."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser import chromium
-
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One browser for the session; skips where there is none."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 import pytest
 
 from infra.settings import Settings
-from tests.browser import chromium
 from tests.conftest import free_ports
 from tests.integration.sandbox import running_collector
 from tests.integration.story import KEY, Sent, events_of, is_the_storys, meant, npm_folder, shop
@@ -61,12 +60,6 @@ def own(
 def collector(own: Settings) -> Iterator[str]:
     with running_collector(own) as running:
         yield running.address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.mark.parametrize(
