@@ -61,11 +61,13 @@ def _publish(spark: SparkSession, table: Table, batch: int, write: Callable[[str
     )
     def attempt() -> None:
         create(spark, table)
-        spark.sql(f"ALTER TABLE {table.full_name} CREATE OR REPLACE BRANCH {branch}")
+        drop = f"ALTER TABLE {table.full_name} DROP BRANCH IF EXISTS {branch}"
+        spark.sql(drop)  # Iceberg replaces no branch of a table that has no rows yet
+        spark.sql(f"ALTER TABLE {table.full_name} CREATE BRANCH {branch}")
         write(f"{table.full_name}.branch_{branch}")
         approve(spark.read.option("branch", branch).table(table.full_name))
         _fast_forward(spark, table, branch)
-        spark.sql(f"ALTER TABLE {table.full_name} DROP BRANCH IF EXISTS {branch}")
+        spark.sql(drop)
 
     attempt()
 

@@ -45,8 +45,12 @@ def test_nan_lies_in_no_range(spark: SparkSession, events: Events) -> None:
     assert [one.check for one in quality.rows(whole, tables.ITEM_FEATURES)] == ["popularity is out of [0, ]"]
 
 
-def test_what_is_not_approved_is_not_published_and_the_next_try_is(spark: SparkSession, tables_dropped: None) -> None:
+@pytest.mark.parametrize("before", [[], ["/a"]], ids=["first", "later"])
+def test_what_is_not_approved_is_not_published_and_the_next_try_is(
+    before: list[str], spark: SparkSession, tables_dropped: None
+) -> None:
     table = tables.POPULAR_ITEMS
+    spark.sql(f"DROP TABLE IF EXISTS {table.full_name}")
 
     def refuse(written: DataFrame) -> None:
         assert written.count() == 2  # what would be published is there to be looked at
@@ -55,11 +59,12 @@ def test_what_is_not_approved_is_not_published_and_the_next_try_is(spark: SparkS
     def approve(written: DataFrame) -> None:
         assert {row["item_id"] for row in written.collect()} == {"/c"}
 
-    publish.overwrite(spark, table, popular(spark, (0, "/a", 1.0)), 1, lambda written: None)
+    for item in before:
+        publish.overwrite(spark, table, popular(spark, (0, item, 1.0)), 1, lambda written: None)
     for _ in range(2):
         with pytest.raises(ValueError, match="refused"):
             publish.overwrite(spark, table, popular(spark, (0, "/b", 1.0), (0, "/b", 1.0)), 1, refuse)
-    assert [row["item_id"] for row in tables.read(spark, table).collect()] == ["/a"]
+    assert [row["item_id"] for row in tables.read(spark, table).collect()] == before
     publish.overwrite(spark, table, popular(spark, (0, "/c", 1.0)), 1, approve)
     assert [row["item_id"] for row in tables.read(spark, table).collect()] == ["/c"]
     assert [row["name"] for row in spark.sql(f"SELECT name FROM {table.full_name}.refs").collect()] == ["main"]
