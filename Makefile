@@ -17,7 +17,8 @@ test: .venv/ready
 
 # kill -9 in the midst of everything; takes its time.
 test-faults: .venv/ready
-	$(PYTEST) tests/faults $(ARGS)
+	$(PYTEST) tests/faults -m "not alone" $(ARGS)
+	$(BIN)/pytest tests/faults -m alone $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ from storage.layout import Layout
 from tests.conftest import free_ports
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.alone
+
 COMMAND = Path(sys.executable).with_name("clickstream")
 
 

@@ -32,6 +32,8 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.alone
+
 SERVERS = ["namenode", "datanode", "resourcemanager", "nodemanager", "history"]
 EXECUTOR, DRIVER = "YarnCoarseGrainedExecutorBackend", "yarn.ApplicationMaster --class"
 IMPORTS = """
