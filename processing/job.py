@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from infra.errors import ClickstreamError
@@ -121,6 +121,7 @@ def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]]) -> dict[s
     settings = Settings.from_env()
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
     cut = batches.get(fs, layout, batch)
+    SparkContext._ensure_initialized()  # without a JVM there is nothing in a SparkConf
     in_container = SparkConf().get("spark.submit.deployMode") == "cluster"
     with nullcontext() if in_container else claim(settings.home, name, batch):
         borrowed = SparkSession.getActiveSession() is not None
