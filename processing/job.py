@@ -131,20 +131,21 @@ def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]]) -> dict[s
         try:
             if spark.sparkContext.master == "yarn":
                 applications.claim(spark.sparkContext, tag)
-            with _checkpoints(settings, fs, spark, name, cut):
-                return work(Job(settings, spark, fs, layout, cut))
+            this = Job(settings, spark, fs, layout, cut)
+            with _checkpoints(this, name):
+                return work(this)
         finally:
             if not borrowed:
                 spark.stop()
 
 
 @contextmanager
-def _checkpoints(settings: Settings, fs: Hdfs, spark: SparkSession, name: str, cut: Cut) -> Iterator[None]:
+def _checkpoints(this: Job, name: str) -> Iterator[None]:
     """Gives Spark a folder for checkpoints, empty now and gone at the end."""
-    path = f"{settings.hdfs.root}/checkpoints/{name}/batch={cut.number}"
-    fs.delete(path, recursive=True)
-    spark.sparkContext.setCheckpointDir(f"{settings.hdfs.address}{path}")
+    path = f"{this.settings.hdfs.root}/checkpoints/{name}/batch={this.batch}"
+    this.fs.delete(path, recursive=True)
+    this.spark.sparkContext.setCheckpointDir(this.url(path))
     try:
         yield
     finally:
-        fs.delete(path, recursive=True)
+        this.fs.delete(path, recursive=True)

@@ -73,8 +73,8 @@ def npm_folder() -> Path:
     lock = hashlib.sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()[:12]
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clickstream" / f"trackers-{lock}"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of tests that run side by side one makes it
+    with (folder / "lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # of tests that run side by side one makes it
         shutil.copytree(CLIENTS, folder, dirs_exist_ok=True)
         if not (folder / "node_modules" / ".complete").exists():
             run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)

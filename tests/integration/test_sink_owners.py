@@ -65,10 +65,9 @@ def test_a_fenced_sink_forgets_and_comes_back_by_joining_anew(cluster_settings: 
 
 
 def test_killed_again_and_again_while_it_publishes_everything_is_there_once(cluster_settings: Settings) -> None:
-    corner = landing(cluster_settings, partitions=2, max_records=40, max_age_seconds=0.2)
+    own = free_ports()["sink"]
+    corner = landing(cluster_settings, partitions=2, max_records=40, max_age_seconds=0.2, **own)
     settings = corner.settings
-    own = settings.sink.model_copy(update={"metrics_port": free_ports()["sink"]["metrics_port"]})
-    settings = settings.model_copy(update={"sink": own})
     section = {"kafka": ["port", "topic"], "hdfs": ["port", "root"]}
     sink = ["group", "metrics_port", "max_records", "max_age_seconds"]
     names = {**section, "sink": sink}
