@@ -176,14 +176,14 @@ def test_few_bytes_cannot_become_a_flood_of_events(client: FlaskClient, publishe
         ("/v1/batch", b"{}", "batch"),
         ("/v1/batch", b'{"batch": {}}', "batch"),
         ("/v1/batch", b"[" * 100_000, "body"),
-        ("/v1/batch", gzip.compress(b"{}")[:-4], "body"),
+        ("/v1/batch", gzip.compress(b"{}", mtime=0)[:-4], "body"),
         ("/v1/t", b'"x"', "body"),
         ("/v1/t", b'{"event": 7}', "event"),
         ("/batch/", b"{}", "batch"),
         (TP2, b"{}", "data"),
         (TP2, b'{"data": {}}', "data"),
         (TP2, b"data", "body"),
-        (TP2, gzip.compress(b"{}")[:-4], "body"),
+        (TP2, gzip.compress(b"{}", mtime=0)[:-4], "body"),
     ],
 )
 def test_a_malformed_body_is_a_400_and_kept(publisher: FakePublisher, path: str, body: bytes, field: str) -> None:
