@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import tables
+from processing import iceberg
 from processing.errors import MissingTable
 from processing.job import Job
 from processing.tables import (
@@ -42,7 +42,7 @@ def report(this: Job) -> dict[str, Any]:
     decided = store.in_force(this.fs, this.settings.hdfs.root, this.cut)
     events = this.read_batch(EVENTS).agg(F.count_distinct("visitor_id"), F.count_distinct("item_id"))
     visitors, items = events.collect()[0]
-    sessions = tables.read(this.spark, SESSIONS).filter(F.array_contains("batches", this.batch))
+    sessions = iceberg.read(this.spark, SESSIONS).filter(F.array_contains("batches", this.batch))
     return {
         "batch": this.cut.name,
         "batch_number": this.batch,

@@ -23,11 +23,11 @@ from pyspark.sql import DataFrame, SparkSession
 from infra.errors import ClickstreamError
 from infra.settings import Settings
 from infra.submit import yarn_tag
-from processing import applications, publish, quality, tables
+from processing import applications, iceberg, publish, quality
 from processing.claim import claim
 from processing.errors import BadRows, ProcessingError
+from processing.iceberg import Table
 from processing.quality import Finding
-from processing.tables import Table
 from storage import batches
 from storage.batches import Cut
 from storage.hdfs import Hdfs
@@ -61,12 +61,12 @@ class Job:
 
     def read(self, table: Table) -> DataFrame:
         """The table's rows up to this batch, so that a rerun sees what the first run saw. Raises MissingTable."""
-        rows = tables.read(self.spark, table)
+        rows = iceberg.read(self.spark, table)
         return rows.filter(rows["batch"] <= self.batch)
 
     def read_batch(self, table: Table) -> DataFrame:
         """The table's rows of this batch. Raises MissingTable."""
-        return tables.read_batch(self.spark, table, self.batch)
+        return iceberg.read_batch(self.spark, table, self.batch)
 
     def settle(self, rows: DataFrame) -> DataFrame:
         """The rows as they are now, on HDFS until the job ends: whatever is written to their tables and whoever dies,

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from processing.tables import Table, create
+from processing.iceberg import Table, create
 
 Approve = Callable[[DataFrame], None]  # raises when what is to be published must not be
 _CONFLICTS = ("CommitFailedException", "ValidationException", "AlreadyExistsException", "is not an ancestor of")

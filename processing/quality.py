@@ -15,7 +15,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from processing.tables import Table
+from processing.iceberg import Table
 
 EXAMPLES = 20  # rows that a finding shows
 WEEKS = 4

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from processing.errors import MissingTable
-from processing.tables import Table
+from processing.iceberg import Table
 
 
 def newest(spark: SparkSession, table: Table) -> int:

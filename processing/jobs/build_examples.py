@@ -18,10 +18,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import examples, features, job, leaks, quality, tables
+from processing import examples, features, iceberg, job, leaks, quality
+from processing.iceberg import Table
 from processing.job import Job
 from processing.quality import Finding
-from processing.tables import EVENTS, POSITION_RATES, TRAINING_EXAMPLES, Table
+from processing.tables import EVENTS, POSITION_RATES, TRAINING_EXAMPLES
 
 _FIELDS = ("batch", "event_id", "visitor_id", "item_id", "event_type", "occurred_at", "device", "list_id", "position")
 _MORE = ("propensity", "impression_id", "model_version", "flags")
@@ -32,7 +33,7 @@ def work(this: Job) -> dict[str, Any]:
     everything = this.read(EVENTS).select(*_FIELDS, *_MORE)
     as_of = features.newest(everything)
     if as_of is None:
-        tables.create(this.spark, TRAINING_EXAMPLES)
+        iceberg.create(this.spark, TRAINING_EXAMPLES)
         return {"examples": 0, "clicked": 0}
     label = timedelta(minutes=this.settings.processing.label_minutes)
     before = features.newest(everything.filter(F.col("batch") < this.batch))

@@ -16,7 +16,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import identities, job, sessions, tables
+from processing import iceberg, identities, job, sessions
 from processing.job import Job
 from processing.tables import EVENTS, IDENTITIES, SESSIONS
 
@@ -29,10 +29,10 @@ _COLUMNS = (
 def work(this: Job) -> dict[str, Any]:
     """Builds and merges the links and the sessions that this batch changes."""
     for table in (SESSIONS, IDENTITIES):
-        tables.create(this.spark, table)
-    events = tables.read(this.spark, EVENTS).select(*_COLUMNS).filter(F.col("visitor_id").isNotNull())
+        iceberg.create(this.spark, table)
+    events = iceberg.read(this.spark, EVENTS).select(*_COLUMNS).filter(F.col("visitor_id").isNotNull())
     new = events.filter(F.col("batch") == this.batch).persist()
-    current, known = tables.read(this.spark, SESSIONS), tables.read(this.spark, IDENTITIES)
+    current, known = iceberg.read(this.spark, SESSIONS), iceberg.read(this.spark, IDENTITIES)
     linked = this.settle(identities.news(identities.links(new), known))
     touched = this.settle(sessions.affected(current, sessions.spans(new, this.gap), this.gap))
     built = sessions.build(new.unionByName(others(this, events, touched)), this.gap)

@@ -20,11 +20,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import curate, features, job, quality, raw, tables
+from processing import curate, features, iceberg, job, quality, raw
 from processing.errors import OutOfOrder, UnbalancedBatch
+from processing.iceberg import Table
 from processing.job import Job
 from processing.quality import Finding
-from processing.tables import DUPLICATES, EVENTS, INVALID, Table
+from processing.tables import DUPLICATES, EVENTS, INVALID
 from storage import batches, ledger
 
 OUTCOMES = (EVENTS, DUPLICATES, INVALID)  # in the order of the ledger's counts
@@ -34,10 +35,10 @@ def work(this: Job) -> dict[str, Any]:
     """Curates, then counts what was written."""
     in_order(this)
     for table in OUTCOMES:
-        tables.create(this.spark, table)
+        iceberg.create(this.spark, table)
     files = batches.files(this.fs, this.layout, this.cut)
     rows = raw.read(this.spark, [this.url(file.path) for file in files], this.cut.starts, this.cut.ends)
-    before = tables.read(this.spark, EVENTS).filter(F.col("batch") < this.batch)
+    before = iceberg.read(this.spark, EVENTS).filter(F.col("batch") < this.batch)
     classified = curate.classify(rows, before.filter(F.col("batch").isin(look_back(this))), this.batch).persist()
     newest = features.newest(before) if this.batch > 1 else None
     this.overwrite(EVENTS, curate.curated(classified, newest, this.gap), partial(check_arrivals, this, before))
@@ -90,7 +91,7 @@ def look_back(this: Job) -> list[int]:
 def count(this: Job) -> dict[int, tuple[int, int, int]]:
     """partition -> (curated, duplicates, invalid), each counted in its own table."""
 
-    def of(table: tables.Table) -> DataFrame:
+    def of(table: Table) -> DataFrame:
         return this.read_batch(table).select("partition", F.lit(table.name).alias("table"))
 
     rows = reduce(DataFrame.unionByName, map(of, OUTCOMES)).groupBy("partition", "table").count().collect()

@@ -21,7 +21,8 @@ from infra.services import spark as spark_services
 from infra.services.cluster import Cluster
 from infra.settings import Settings
 from ingest.events import ClickEvent
-from processing.tables import DUPLICATES, EVENTS, NAMESPACE, Table
+from processing.iceberg import NAMESPACE, Table
+from processing.tables import DUPLICATES, EVENTS
 from storage import batches, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout

@@ -63,7 +63,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture(scope="module")
 def tables_dropped(spark: SparkSession) -> Iterator[None]:
     """For tests that write tables: none is there before the module, none is left after it."""
-    from processing.tables import NAMESPACE
+    from processing.iceberg import NAMESPACE
 
     def drop() -> None:
         spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {NAMESPACE}")

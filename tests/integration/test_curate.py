@@ -10,7 +10,7 @@ import fastavro
 
 from ingest.codec import SCHEMA, encode, split
 from ingest.events import to_millis
-from processing import curate, publish, raw, tables
+from processing import curate, iceberg, publish, raw, tables
 from storage.containers import event_envelope
 from tests.integration.conftest import KNOWN, Events, click
 
@@ -106,7 +106,7 @@ def test_late_is_what_happened_a_session_gap_before_the_newest_of_earlier_batche
 
 def test_a_rerun_replaces_its_batch_and_no_other(spark: SparkSession, events: Events, tables_dropped: None) -> None:
     def stored() -> list[tuple[int, str]]:
-        rows = tables.read(spark, tables.EVENTS).orderBy("batch", "message_id").collect()
+        rows = iceberg.read(spark, tables.EVENTS).orderBy("batch", "message_id").collect()
         return [(row["batch"], row["message_id"]) for row in rows]
 
     def write(rows: DataFrame, batch: int) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from infra.settings import Settings
 from ingest.events import ClickEvent, Device, Page, to_millis
-from processing import commands, tables
+from processing import commands, iceberg, tables
 from processing.registry import Registry
 from storage import batches, exports, ledger
 from storage.hdfs import Hdfs
@@ -76,9 +76,9 @@ def first_batch() -> list[ClickEvent]:
     return [*day_one, *day_two, bot, shown, clicked, day_one[0], replace(bot, event_id="no uuid")]
 
 
-def rows(spark: SparkSession, table: tables.Table) -> list[str]:
+def rows(spark: SparkSession, table: iceberg.Table) -> list[str]:
     """All rows of a table as sorted text: to compare before and after."""
-    return sorted(map(str, tables.read(spark, table).collect()))
+    return sorted(map(str, iceberg.read(spark, table).collect()))
 
 
 def folder(settings: Settings, version: str, name: str) -> list[dict[str, Any]]:
@@ -147,12 +147,12 @@ def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
     again = [first_batch()[0], view(0, 7, 48), view(7, 1, 48)]
     land(own, "second", {0: again, 1: [], 2: []})
     assert [run(job, "second") for job in JOBS] == [0] * len(JOBS)
-    [loser] = tables.read_batch(spark, tables.DUPLICATES, 2).collect()
+    [loser] = iceberg.read_batch(spark, tables.DUPLICATES, 2).collect()
     assert (loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (1, 0, 0)
     written = [
         table
         for table in vars(tables).values()
-        if isinstance(table, tables.Table) and spark.catalog.tableExists(table.full_name)
+        if isinstance(table, iceberg.Table) and spark.catalog.tableExists(table.full_name)
     ]
     assert len(written) == 15
     before = {table.name: rows(spark, table) for table in written}
@@ -183,16 +183,16 @@ def test_a_batch_without_events_clears_nothing_of_others_and_a_refused_challenge
     assert champion is not None and (champion.name, challenger.name) == ("als-second", "popular-empty")
     [better, *_] = challenger.decision["checks"]
     assert not better["passed"] and "over als-second" in better["detail"]
-    rated = tables.read_batch(spark, tables.EVALUATIONS, 3).filter("segment = 'all'").collect()
+    rated = iceberg.read_batch(spark, tables.EVALUATIONS, 3).filter("segment = 'all'").collect()
     assert {row["role"]: row["algorithm"] for row in rated} == {
         "challenger": "popular",
         "champion": "als",
         "baseline": "popular",
     }
-    assert {row["source"] for row in tables.read_batch(spark, tables.RECOMMENDATIONS, 3).collect()} >= {"als"}
+    assert {row["source"] for row in iceberg.read_batch(spark, tables.RECOMMENDATIONS, 3).collect()} >= {"als"}
     assert (report["batch"], report["sessions"], report["visitors"], report["items"]) == ("empty", 0, 0, 0)
     assert report["recommendations"] > 0  # of all who are known by now
-    assert tables.read_batch(spark, tables.EVENTS, 1).count() == 27
+    assert iceberg.read_batch(spark, tables.EVENTS, 1).count() == 27
 
 
 def test_the_commands_show_models_and_take_lists_back_and_forth(own: Settings, run: Run) -> None:
@@ -226,7 +226,7 @@ def test_a_batch_that_fails_a_check_is_not_published_and_holds_up_the_next(
     err = capsys.readouterr().err
     assert "batch stale, not published: freshness" in err and report in err
     assert b"newest record was appended" in Hdfs(own).read(report)
-    assert not tables.read_batch(spark, tables.EVENTS, number - 1).count()
+    assert not iceberg.read_batch(spark, tables.EVENTS, number - 1).count()
     assert run("curate_events", "after-stale") == 2
     assert "stale, which is not curated yet" in capsys.readouterr().err
     monkeypatch.setenv("CLICKSTREAM_PROCESSING__FRESHNESS_HOURS", "1e6")

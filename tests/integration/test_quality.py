@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from processing import publish, quality, tables
+from processing import iceberg, publish, quality, tables
 from processing.errors import WrongSchema
 from tests.integration.conftest import Events, click
 from tests.integration.test_curate import NOON
@@ -64,9 +64,9 @@ def test_what_is_not_approved_is_not_published_and_the_next_try_is(
     for _ in range(2):
         with pytest.raises(ValueError, match="refused"):
             publish.overwrite(spark, table, popular(spark, (0, "/b", 1.0), (0, "/b", 1.0)), 1, refuse)
-    assert [row["item_id"] for row in tables.read(spark, table).collect()] == before
+    assert [row["item_id"] for row in iceberg.read(spark, table).collect()] == before
     publish.overwrite(spark, table, popular(spark, (0, "/c", 1.0)), 1, approve)
-    assert [row["item_id"] for row in tables.read(spark, table).collect()] == ["/c"]
+    assert [row["item_id"] for row in iceberg.read(spark, table).collect()] == ["/c"]
     assert [row["name"] for row in spark.sql(f"SELECT name FROM {table.full_name}.refs").collect()] == ["main"]
 
 
@@ -79,18 +79,18 @@ def test_a_writer_who_published_meanwhile_is_not_undone(spark: SparkSession, tab
             publish.overwrite(spark, table, popular(spark, (0, "/other", 1.0)), 8, lambda written: None)
 
     publish.overwrite(spark, table, popular(spark, (0, "/mine", 1.0)), 7, interrupted)
-    rows = tables.read(spark, table).filter("batch IN (7, 8)").orderBy("batch").collect()
+    rows = iceberg.read(spark, table).filter("batch IN (7, 8)").orderBy("batch").collect()
     assert [row["item_id"] for row in rows] == ["/mine", "/other"] and tries == [1, 1]
 
 
 def test_a_column_of_another_type_is_told(spark: SparkSession, tables_dropped: None) -> None:
-    other = tables.Table(
+    other = iceberg.Table(
         "popular_items", "recommend_items", {**tables.POPULAR_ITEMS.columns, "score": "INT"}, ("rank",)
     )
     spark.sql(f"DROP TABLE IF EXISTS {other.full_name}")
-    tables.create(spark, other)
+    iceberg.create(spark, other)
     with pytest.raises(WrongSchema, match=r"popular_items: column score is int, this version writes double"):
-        tables.create(spark, tables.POPULAR_ITEMS)
+        iceberg.create(spark, tables.POPULAR_ITEMS)
     spark.sql(f"DROP TABLE {other.full_name}")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from infra.settings import Settings
 from ingest.events import ClickEvent, Device, Page, to_millis
-from processing import sessions, tables
+from processing import iceberg, sessions, tables
 from processing.job import Job
 from processing.jobs import build_sessions
 from storage.batches import Cut
@@ -95,7 +95,7 @@ def run(spark: SparkSession, tables_dropped: None, tmp_path: Path) -> Callable[[
         this = Job(settings, spark, FakeHdfs(), Layout("/clickstream", "clicks"), cut)
         this.overwrite(tables.EVENTS, rows.filter(f"batch = {batch}"))
         build_sessions.work(this)
-        rows = tables.read(spark, tables.SESSIONS).orderBy("visitor_id", "started_at")
+        rows = iceberg.read(spark, tables.SESSIONS).orderBy("visitor_id", "started_at")
         return [(row["visitor_id"], row["person_id"], row["events"], row["batches"]) for row in rows.collect()]
 
     for table in (tables.EVENTS, tables.SESSIONS, tables.IDENTITIES):

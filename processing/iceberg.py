@@ -1,0 +1,77 @@
+"""What a table in Iceberg's catalog is, how it is made, follows its declaration, and is read. `publish` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from processing.errors import MissingTable, WrongSchema
+
+CATALOG = "clickstream"
+NAMESPACE = f"{CATALOG}.db"
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns`: name -> SQL type, in order; `job` is the job that makes it.
+
+    What `quality` holds of its rows: `key` is unique within a batch and never null, nor are the `required`; `ranges`
+    are [least, most] of a column, None where there is no bound.
+    """
+
+    name: str
+    job: str
+    columns: Mapping[str, str] = field(hash=False)
+    key: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, hash=False)
+    partitioned_by: str = "batch"
+    ordered_by: str = ""
+
+    @property
+    def full_name(self) -> str:
+        return f"{NAMESPACE}.{self.name}"
+
+
+def read(spark: SparkSession, table: Table) -> DataFrame:
+    """All rows. Raises MissingTable."""
+    if not spark.catalog.tableExists(table.full_name):
+        raise MissingTable(table.full_name, table.job)
+    return spark.table(table.full_name)
+
+
+def read_batch(spark: SparkSession, table: Table, batch: int) -> DataFrame:
+    """The rows of one batch, with all columns. Raises MissingTable."""
+    return read(spark, table).filter(F.col("batch") == batch)
+
+
+def create(spark: SparkSession, table: Table) -> None:
+    """Creates the table where it is missing, and adds columns that are new in this version. Raises WrongSchema."""
+    if not spark.catalog.tableExists(table.full_name):
+        columns = ", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items())
+        partitions = f"PARTITIONED BY ({table.partitioned_by})" if table.partitioned_by else ""
+        spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {NAMESPACE}")
+        spark.sql(
+            f"CREATE TABLE IF NOT EXISTS {table.full_name} ({columns}) USING iceberg"
+            f" {partitions} TBLPROPERTIES ('format-version' = '2',"
+            " 'write.metadata.delete-after-commit.enabled' = 'true')"
+        )
+        if table.ordered_by:
+            spark.sql(
+                f"ALTER TABLE {table.full_name} WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {table.ordered_by}"
+            )
+        return
+    present = dict(spark.table(table.full_name).dtypes)
+    declared = StructType.fromDDL(", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items()))
+    for column in cast(StructType, declared).fields:
+        found, wanted = present.get(column.name), column.dataType.simpleString()
+        if found not in (None, wanted):
+            raise WrongSchema(table.full_name, column.name, str(found), wanted)
+    added = ", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items() if name not in present)
+    if added:
+        spark.sql(f"ALTER TABLE {table.full_name} ADD COLUMNS ({added})")
