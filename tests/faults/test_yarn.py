@@ -60,7 +60,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     small = {"driver_memory": "600m", "executor_memory": "600m", "shuffle_partitions": 1}
     conf = {"spark.executor.instances": "1", "spark.executor.cores": "2"}
     spark = ports["spark"] | small | {"master": "yarn", "python": python, "conf": conf}
-    settings = Settings(home=home / "home", **ports | {"spark": spark})  # type: ignore[arg-type]
+    old = {"freshness_hours": 1e6}  # `land` appends in 2015
+    settings = Settings(home=home / "home", **ports | {"spark": spark, "processing": old})  # type: ignore[arg-type]
     cluster = Cluster(settings, only=SERVERS)
     try:
         cluster.up()
