@@ -15,9 +15,9 @@ from storage.blocks import Row
 from storage.containers import FileInfo
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
+from storage.headers import file_info
 from storage.history import Landed
 from storage.layout import Layout, Range, bucket, parse, visible
-from storage.ledger import file_info
 from storage.records import records
 
 

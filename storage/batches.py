@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from storage.errors import BatchError
-from storage.hdfs import Hdfs
+from storage.hdfs import Entry, Hdfs
 from storage.layout import BUCKET, Layout, Range, bucket, visible
 
 Tree = Literal["raw", "quarantine"]
@@ -190,18 +190,22 @@ def files(fs: Hdfs, layout: Layout, cut: Cut) -> list[RawFile]:
 
     Raises BatchError for a batch whose files retention has taken: to a reader it would look as if it had been empty.
     """
+    return [file for _, _, files in folders(fs, layout, cut) for file in files]
+
+
+def folders(fs: Hdfs, layout: Layout, cut: Cut) -> Iterator[tuple[str, dict[str, Entry], list[RawFile]]]:
+    """The folders of the batch's offsets: path, all that is in it by name, and as `files` what is of this batch."""
     if cut.number <= begins(fs, layout).number:
         raise BatchError(f"the raw files of batch {cut.name} are gone: they were older than sink.raw_retention_days")
-    found = []
     for partition, end in sorted(cut.ends.items()):
         start = cut.starts[partition]
         for number in range(start // BUCKET, (end - 1) // BUCKET + 1 if end > start else start // BUCKET):
             folder = f"{layout.raw(partition)}/{bucket(number * BUCKET)}"
-            for file in visible(fs.names(folder)):
-                part = file.intersect(start, end)
-                if part is not None:
-                    found.append(RawFile(f"{folder}/{file.name}", partition, file, part))
-    return found
+            entries = {}
+            with suppress(FileNotFoundError):
+                entries = {entry.name: entry for entry in fs.list(folder)}
+            parts = [(file, file.intersect(start, end)) for file in visible(entries)]
+            yield folder, entries, [RawFile(f"{folder}/{f.name}", partition, f, part) for f, part in parts if part]
 
 
 def _numbers(fs: Hdfs, layout: Layout) -> list[int]:

@@ -26,9 +26,9 @@ from storage.batches import Cut
 from storage.containers import Codec, FileInfo
 from storage.errors import ContainerError, StorageError
 from storage.hdfs import Entry, Hdfs
+from storage.headers import file_info
 from storage.history import partitions, refresh_files
 from storage.layout import Layout, Range, parse, visible
-from storage.ledger import file_info
 
 _THREADS = 2  # the work is HDFS's; each holds one part in memory, and the footers of a group
 _QUESTIONS = 16  # threads that wait for HDFS's answers

@@ -1,4 +1,5 @@
-"""Headers of landed files, each read once in its life: what it said is remembered with the file's length and time.
+"""Headers of landed files, each read once in its life, which is when the ledger counts the batch: what it said is
+remembered with the file's length and time.
 
     <root>/remembered/<topic>/p=03/b=<bucket>.json     of the files in one bucket
 
@@ -13,16 +14,49 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
+from storage.blocks import read_metadata
 from storage.containers import FileInfo
+from storage.errors import ContainerError, StorageError
 from storage.hdfs import Entry, Hdfs
 from storage.layout import Layout, bucket
-from storage.ledger import file_info
 
+T = TypeVar("T")
+_HEAD = 1 << 16  # bytes; a header is some 6,000, a footer some 10,000 for each row group
 Read = Callable[[str], FileInfo]  # a file's path -> its header; raises StorageError or FileNotFoundError
 Reader = Callable[[str, Mapping[str, Entry]], AbstractContextManager[Read]]  # (a bucket's folder, what is in it)
+
+
+def file_info(fs: Hdfs, path: str) -> FileInfo:
+    """What a file says of itself: a container's header, or Parquet's footer. Raises StorageError if that is nothing."""
+    if path.endswith(".parquet"):
+        return enough(fs.read_tail, path, _read_footer)
+    return enough(fs.read_head, path, read_metadata)
+
+
+def enough(read: Callable[[str, int], bytes], path: str, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of a file's head or tail, of which it is given more while it calls it truncated.
+
+    Raises StorageError for its ContainerError.
+    """
+    size = _HEAD
+    while True:
+        part = read(path, size)
+        try:
+            return parse(part)
+        except ContainerError as error:
+            if not error.truncated or len(part) < size:
+                raise StorageError(path, str(error)) from error
+        size *= 16
+
+
+def _read_footer(tail: bytes) -> FileInfo:
+    from storage.parquet import read_info  # pyarrow takes a while to import
+
+    return read_info(tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +94,8 @@ def anew(fs: Hdfs) -> Reader:
 class Memory:
     """A Reader that reads only what is not remembered, or has changed since; all of it when `fresh`.
 
-    What it has read it remembers; `writers` do that. Nothing is lost when that fails, so it is only told: `failed`.
-    `read` counts the headers that were read from their files.
+    What it has read it remembers; `writers` do that, after the reader's context. Nothing is lost when that fails, so it
+    is only told: `failed`. `read` counts the headers that were read from their files.
     """
 
     def __init__(self, fs: Hdfs, layout: Layout, writers: Executor, fresh: bool = False) -> None:

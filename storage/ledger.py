@@ -9,23 +9,21 @@ curated.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from storage import batches
 from storage.batches import Cut, RawFile
-from storage.blocks import read_metadata
 from storage.containers import FileInfo
-from storage.errors import BatchError, ContainerError, StorageError
+from storage.errors import BatchError, StorageError
 from storage.hdfs import Hdfs
+from storage.headers import Memory
 from storage.layout import Layout, Range
 
-T = TypeVar("T")
 Counts = Mapping[int, tuple[int, int, int]]  # partition -> (curated, duplicates, invalid)
-_HEAD = 1 << 16  # bytes; a header is some 6,000, a footer some 10,000 for each row group
 _THREADS = 16
 
 
@@ -131,7 +129,7 @@ class BatchLedger:
 
 
 def landing(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
-    """The ledger as of now. Writes nothing, and asks Kafka nothing.
+    """The ledger as of now. Writes nothing but what headers said, for who asks next, and asks Kafka nothing.
 
     What was recorded of a batch that has landed completely is final and not counted again.
     """
@@ -141,13 +139,17 @@ def landing(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
 
 def count(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
     """The ledger from the files' names and headers, and from what curation recorded."""
-    files = batches.files(fs, layout, cut)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        infos = list(pool.map(lambda file: file_info(fs, file.path), files))
-    mine: dict[int, list[tuple[RawFile, FileInfo]]] = {partition: [] for partition in sorted(cut.ends)}
-    for file, info in zip(files, infos, strict=True):
-        mine[file.partition].append((file, info))
-    rows = (tally(PartitionLedger(p, cut.starts[p], cut.ends[p]), found) for p, found in mine.items())
+    asked: dict[int, list[tuple[RawFile, Future[FileInfo]]]] = {partition: [] for partition in sorted(cut.ends)}
+    with ThreadPoolExecutor(_THREADS) as pool, ExitStack() as readers:
+        memory = Memory(fs, layout, pool)
+        for folder, entries, files in batches.folders(fs, layout, cut):
+            read = readers.enter_context(memory(folder, entries))
+            for file in files:
+                asked[file.partition].append((file, pool.submit(read, file.path)))
+        rows = [
+            tally(PartitionLedger(p, cut.starts[p], cut.ends[p]), [(file, info.result()) for file, info in found])
+            for p, found in asked.items()
+        ]
     ledger = BatchLedger(cut.name, cut.number, cut.topic, tuple(rows))
     return with_published(ledger, published(fs, layout, cut.name))
 
@@ -228,35 +230,6 @@ def with_published(ledger: BatchLedger, counts: Counts) -> BatchLedger:
         curated, duplicates, invalid = counts.get(row.partition, (0, 0, 0))
         rows.append(replace(row, curated=curated, duplicates=duplicates, invalid=invalid))
     return replace(ledger, partitions=tuple(rows))
-
-
-def file_info(fs: Hdfs, path: str) -> FileInfo:
-    """What a file says of itself: a container's header, or Parquet's footer. Raises StorageError if that is nothing."""
-    if path.endswith(".parquet"):
-        return enough(fs.read_tail, path, _read_footer)
-    return enough(fs.read_head, path, read_metadata)
-
-
-def enough(read: Callable[[str, int], bytes], path: str, parse: Callable[[bytes], T]) -> T:
-    """What `parse` makes of a file's head or tail, of which it is given more while it calls it truncated.
-
-    Raises StorageError for its ContainerError.
-    """
-    size = _HEAD
-    while True:
-        part = read(path, size)
-        try:
-            return parse(part)
-        except ContainerError as error:
-            if not error.truncated or len(part) < size:
-                raise StorageError(path, str(error)) from error
-        size *= 16
-
-
-def _read_footer(tail: bytes) -> FileInfo:
-    from storage.parquet import read_info  # pyarrow takes a while to import
-
-    return read_info(tail)
 
 
 def tally(row: PartitionLedger, files: Iterable[tuple[RawFile, FileInfo]]) -> PartitionLedger:

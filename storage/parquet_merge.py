@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from storage.containers import FileInfo
 from storage.errors import ContainerError, StorageError
 from storage.hdfs import Hdfs
-from storage.ledger import enough
+from storage.headers import enough
 from storage.merge import joined
 from storage.parquet import ROW_GROUP_BYTES, Chunks, footer_of, read_footer, said_by, writer_options
 

@@ -20,10 +20,10 @@ from storage import batches, ledger
 from storage.batches import Begins, Tree
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
-from storage.headers import forget
+from storage.headers import file_info, forget
 from storage.history import partitions
 from storage.layout import Layout, bucket, parse, visible
-from storage.ledger import BatchLedger, file_info
+from storage.ledger import BatchLedger
 
 _THREADS = 16
 

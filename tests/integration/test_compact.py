@@ -18,8 +18,8 @@ from storage.audit import audit
 from storage.compact import Compacted, compact
 from storage.epochs import claim, position
 from storage.hdfs import Hdfs
+from storage.headers import file_info
 from storage.layout import Layout
-from storage.ledger import file_info
 from tests.integration.sandbox import own_corner
 from tests.integration.test_ledger import facts, run
 from tests.landing import UNREADABLE, Lander, files, newer_event, rows

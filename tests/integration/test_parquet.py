@@ -18,8 +18,9 @@ from storage import batches, ledger
 from storage.audit import audit
 from storage.containers import Container, FileInfo, event_envelope
 from storage.hdfs import Hdfs
+from storage.headers import file_info
 from storage.layout import Layout, visible
-from storage.ledger import BatchLedger, file_info
+from storage.ledger import BatchLedger
 from storage.parquet import ParquetFile
 from storage.records import records
 from tests.integration.conftest import click

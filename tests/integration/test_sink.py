@@ -12,7 +12,7 @@ from infra.settings import Settings
 from ingest import codec
 from storage import ledger
 from storage.errors import LogError
-from storage.ledger import file_info
+from storage.headers import file_info
 from tests.integration.landing import holding, landing
 from tests.integration.sandbox import (
     RunningSink,

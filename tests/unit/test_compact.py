@@ -16,8 +16,8 @@ from storage import batches, ledger
 from storage.audit import audit
 from storage.compact import Compacted
 from storage.containers import Container, event_envelope
+from storage.headers import file_info
 from storage.layout import BUCKET
-from storage.ledger import file_info
 from tests.compaction import LAYOUT, cut, run, three_files
 from tests.fakes import FakeHdfs
 from tests.integration.sandbox import event

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from storage.audit import audit
-from storage.ledger import file_info
+from storage.headers import file_info
 from tests.compaction import LAYOUT, cut, run
 from tests.fakes import FakeHdfs
 from tests.landing import UNREADABLE, Lander, files, newer_event, rows

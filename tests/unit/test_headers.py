@@ -21,7 +21,7 @@ MIDDLE = f"{LAYOUT.raw(0)}/{LAYOUT.file(0, 10, 19)}"
 
 @pytest.fixture
 def fs() -> FakeHdfs:
-    """Three files with quarantine and gaps, audited once."""
+    """Three files with quarantine and gaps, whose headers were read when the ledger counted them."""
     fs = FakeHdfs()
     lander = Lander(fs, LAYOUT)
     lander.events(8).values(UNREADABLE, UNREADABLE).file()
@@ -29,9 +29,7 @@ def fs() -> FakeHdfs:
     lander.events(10).file()
     cut = batches.take(fs, LAYOUT, "one", lambda: {0: 30})
     ledger.record_landing(fs, LAYOUT, ledger.landing(fs, LAYOUT, cut))
-    first = audit(fs, LAYOUT)
-    assert (first.violations, first.headers_read) == (0, 3)
-    fs.reads.clear()
+    assert len(read(fs)) == 3
     return fs
 
 
@@ -45,6 +43,20 @@ def read(fs: FakeHdfs) -> list[str]:
 def other(records: int) -> bytes:
     """A header that does not account for all of 10..19, unless it has ten records."""
     return b"".join(Container(event_envelope(codec.SCHEMA), 0, "null").file(FileInfo("clicks", 0, 10, 19, records)))
+
+
+def test_what_the_ledger_has_read_no_audit_reads(fs: FakeHdfs) -> None:
+    first = audit(fs, LAYOUT)
+    assert (read(fs), first.headers_read, first.violations) == ([], 0, 0)
+
+
+def test_a_batch_that_is_asked_for_again_is_read_only_where_something_came(fs: FakeHdfs) -> None:
+    cut = batches.take(fs, LAYOUT, "two", lambda: {0: 50})
+    lander = Lander(fs, LAYOUT)
+    first, second = [lander.events(10).file() for _ in range(2)]
+    assert ledger.landing(fs, LAYOUT, cut).landed_complete
+    assert sorted(read(fs)) == [first, second]
+    assert ledger.landing(fs, LAYOUT, cut).landed_complete and read(fs) == []
 
 
 def test_what_has_not_changed_is_not_read_again_and_proves_the_same(fs: FakeHdfs) -> None:
