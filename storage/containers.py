@@ -178,6 +178,13 @@ def plain_body(key: bytes | None, value: bytes | None) -> bytes:
 
 # The two lowest groups of seven bits when more follow: neighbouring offsets and times differ only there.
 _LOW = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
+_SAME_HIGH = len(_LOW) // 2  # offsets, of which each is twice its number when it is encoded
+
+
+@lru_cache(maxsize=64)
+def _starts(partition: int) -> list[bytes]:
+    """The partition, and the two lowest groups of an offset."""
+    return [varint(partition) + low for low in _LOW]
 
 
 def _time(millis: int) -> bytes:
@@ -191,7 +198,7 @@ class Container:
     def __init__(self, schema: Mapping[str, Any], partition: int, codec: Codec, check: Check | None = None) -> None:
         self._schema, self._codec, self._check = schema, codec, check
         self._compress = COMPRESS[codec]
-        self._partition = varint(partition)
+        self._partition, self._starts = varint(partition), _starts(partition)
         self._sync = os.urandom(16)  # a predictable one could be planted in an event and would split the file there
         self._blocks: list[bytes] = []
         self._flights: deque[tuple[Future[_Block], int]] = deque()  # blocks that are being compressed, and their sizes
@@ -216,11 +223,13 @@ class Container:
     def extend(self, first: int, times: Sequence[int], bodies: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
         """In a third of the time of one by one."""
         count = len(bodies)
-        size, half = sum(map(len, bodies)) + 12 * count, count // 2
-        full = self._count + count > BLOCK_RECORDS or self._pending + size > BLOCK_BYTES
-        if half and (full or first >> 13 != first + count - 1 >> 13):
-            self.extend(first, times[:half], bodies[:half], keys[:half])
-            self.extend(first + half, times[half:], bodies[half:], keys[half:])
+        size = sum(map(len, bodies)) + 12 * count
+        # What the block has room for, if bodies are of one size, and as far as only the low bits of offsets differ.
+        room = min(BLOCK_RECORDS - self._count, _SAME_HIGH - first % _SAME_HIGH)
+        room = min(room, max(1, (BLOCK_BYTES - self._pending) * count // size))
+        if room < count:
+            self.extend(first, times[:room], bodies[:room], keys[:room])
+            self.extend(first + room, times[room:], bodies[room:], keys[room:])
             return
         parts = [b""] * (3 * count)
         parts[::3], parts[1::3] = self._heads(first, times)
@@ -233,16 +242,15 @@ class Container:
         if self._count == BLOCK_RECORDS or self._pending >= BLOCK_BYTES:
             self._close_block()
 
-    def _heads(self, first: int, times: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
+    def _heads(self, first: int, times: Sequence[int]) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """The envelope's first three fields, in two parts: of all offsets only the two lowest groups of bits differ."""
         n, count = first << 1, len(times)
         if n > 0x3FFF:
-            lows, high = _LOW[n & 0x3FFF : (n & 0x3FFF) + 2 * count : 2], _groups(n >> 14)
+            starts, high = self._starts[n & 0x3FFF : (n & 0x3FFF) + 2 * count : 2], _groups(n >> 14)
         else:
-            lows, high = [varint(offset) for offset in range(first, first + count)], b""
-        partition = self._partition
+            starts, high = [self._partition + varint(offset) for offset in range(first, first + count)], b""
         ends = {time: high + _time(time) for time in set(times)}
-        return [partition + low for low in lows], [ends[time] for time in times]
+        return starts, list(map(ends.__getitem__, times))
 
     def finish(self) -> int:
         if self._count:
