@@ -22,7 +22,8 @@ Give `cut` the name of a cut (`clickstream cut` takes one and prints it). The ru
 2. **curate_events**: deduplicates and validates; **published** asserts landed = curated + duplicates + invalid;
 3. **build_sessions**, **build_features**, **build_examples**: as of the data's own time;
 4. **train_recommender** finds the best recipe, **evaluate_recommender** asks the gate whether it becomes champion,
-   **recommend_items** makes the lists of whoever is in force;
+   **train_click_models** does both for what orders the candidates, **recommend_items** makes the lists of whoever is in
+   force;
 5. **export_recommendations**: one atomic swap for the web app.
 
 Every task can be cleared and run again: the same cut gives the same rows.
@@ -96,11 +97,12 @@ def clickstream_batch() -> None:
             raise ValueError(f"the publish gate of {cut} does not balance: {found}")
 
     ready = published("{{ params.cut }}")
-    trained = spark_job("train_recommender")
-    export = spark_job("export_recommendations")
+    trained, examples = spark_job("train_recommender"), spark_job("build_examples")
+    recommend, export = spark_job("recommend_items"), spark_job("export_recommendations")
     chain(landed("{{ params.cut }}"), spark_job("curate_events"), ready)
-    chain(ready, spark_job("build_features"), [trained, spark_job("build_examples")])
-    chain(trained, spark_job("evaluate_recommender"), spark_job("recommend_items"), export)
+    chain(ready, spark_job("build_features"), [trained, examples])
+    chain(trained, spark_job("evaluate_recommender"), recommend, export)
+    chain(examples, spark_job("train_click_models"), recommend)
     chain(ready, spark_job("build_sessions"), export)
 
 

@@ -15,6 +15,7 @@ from infra.policy import Cookie, Origin, Privacy, Rates, Section, TrackingPlan, 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 Mode = Annotated[str, Field(pattern=r"^[0-7]{3,4}$")]
+Classifier = Literal["logistic", "forest", "gbt"]
 Recommender = Literal["als", "als_explicit", "ease", "cooccurrence", "sessions", "popular"]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
@@ -256,7 +257,8 @@ class Processing(Section):
     """Rules of the tables, and how models are found.
 
     Of `search_algorithms` the first `search_trials` are tried with their own parameters, more trials vary them, until
-    `search_minutes` have passed (0: no limit), `search_jobs` at once. `drift_threshold`: the population stability index
+    `search_minutes` have passed (0: no limit), `search_jobs` at once. Models of clicks are the best of
+    `click_algorithms`. `drift_threshold`: the population stability index
     beyond which no challenger is promoted. `mlflow_url` is MLflow's server or database; empty: one in the home.
     """
 
@@ -277,6 +279,7 @@ class Processing(Section):
     search_trials: Annotated[int, Field(ge=0)] = 5
     search_minutes: Annotated[float, Field(ge=0)] = 0.0
     search_jobs: Annotated[int, Field(ge=1)] = 1
+    click_algorithms: Annotated[tuple[Classifier, ...], Field(min_length=1)] = ("logistic", "gbt")
     drift_threshold: Annotated[float, Field(gt=0)] = 0.25
     mlflow_url: str = ""
 

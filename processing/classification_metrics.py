@@ -38,7 +38,7 @@ def evaluate(
     yes, surely = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     if not 0 < yes.sum() < len(yes):
         raise ValueError("rows of one label only")
-    curves, losses, squares = _Curves(yes, surely), _losses(yes, surely), (surely - yes) ** 2
+    curves, losses, squares = _Curves(yes, surely), log_losses(yes, surely), (surely - yes) ** 2
     random, n = np.random.default_rng(seed), len(yes)
     numbers = {"auc": curves.auc, "pr_auc": curves.pr_auc, "log_loss": _mean(losses), "brier": _mean(squares)}
     whole = np.ones(n)
@@ -54,6 +54,14 @@ def evaluate(
         estimates[name] = Estimate(*(round(float(value), 6) for value in (number(whole), low, high)))
     error = sum(abs(one.predicted - one.observed) * one.count for one in reliability(yes, surely)) / n
     return estimates | {"ece": Estimate(round(error, 6), None, None)}
+
+
+def log_losses(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Vector:
+    """-log of the probability that was given to what came, for each row."""
+    yes = np.asarray(labels, dtype=np.float64)
+    kept = np.clip(np.asarray(probabilities, dtype=np.float64), _LEAST, 1 - _LEAST)
+    losses: Vector = -(yes * np.log(kept) + (1 - yes) * np.log(1 - kept))
+    return losses
 
 
 def reliability(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 10) -> list[Bin]:
@@ -95,9 +103,3 @@ class _Curves:
 def _mean(values: Vector) -> Callable[[Vector], float]:
     """The mean of rows that count `weights` times."""
     return lambda weights: float(values @ weights / weights.sum())
-
-
-def _losses(yes: Vector, surely: Vector) -> Vector:
-    kept = np.clip(surely, _LEAST, 1 - _LEAST)
-    losses: Vector = -(yes * np.log(kept) + (1 - yes) * np.log(1 - kept))
-    return losses

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from storage.hdfs import Hdfs
     from storage.layout import Layout
 
+_MODEL = click.option(
+    "--model",
+    type=click.Choice(["recommender", "clicked", "converted"]),
+    default="recommender",
+    show_default=True,
+    help="What recommends; or what orders candidates, by their chance to be clicked, or to be put into the cart.",
+)
 _BATCH = click.option(
     "--batch", metavar="NAME", help="The cut that ends the batch; by default the newest that is curated."
 )
@@ -30,8 +37,8 @@ _BATCH = click.option(
 @_BATCH
 @AS_JSON
 def train(batch: str | None, as_json: bool) -> dict[str, Any]:
-    """Find the best recommender of a batch, train it and register it as challenger."""
-    return _submit(["train_recommender"], batch, as_json)
+    """Find the best recommender of a batch and the best models of clicks, and register them as challengers."""
+    return _submit(["train_recommender", "train_click_models"], batch, as_json)
 
 
 @click.command()
@@ -103,13 +110,14 @@ def models() -> None:
 
 
 @models.command("list")
+@_MODEL
 @AS_JSON
-def list_models(as_json: bool) -> list[dict[str, Any]]:
+def list_models(model: str, as_json: bool) -> list[dict[str, Any]]:
     """All versions, the newest first."""
     from rich.console import Console
     from rich.table import Table
 
-    facts = [_facts(version) for version in _registry().versions()]
+    facts = [_facts(version) for version in _registry(model).versions()]
     if as_json:
         click.echo(json.dumps(facts))
         return facts
@@ -123,10 +131,11 @@ def list_models(as_json: bool) -> list[dict[str, Any]]:
 
 @models.command("show")
 @click.argument("version", default="champion")
+@_MODEL
 @AS_JSON
-def show(version: str, as_json: bool) -> dict[str, Any]:
+def show(version: str, model: str, as_json: bool) -> dict[str, Any]:
     """One version, by its number, name or alias: recipe, metrics, snapshots, and the gate's reasons."""
-    registry = _registry()
+    registry = _registry(model)
     found = registry.get(version)
     run = registry.read_run(found.run_id)
     facts = _facts(found) | {
@@ -157,33 +166,35 @@ def show(version: str, as_json: bool) -> dict[str, Any]:
 @models.command("promote")
 @click.argument("version")
 @click.option("--despite", metavar="REASON", help="Promote what the gate refused; the reason is kept.")
+@_MODEL
 @AS_JSON
-def promote(version: str, despite: str | None, as_json: bool) -> dict[str, Any]:
+def promote(version: str, despite: str | None, model: str, as_json: bool) -> dict[str, Any]:
     """Make a version champion: its lists are shown at once where they were exported, later batches use its recipe."""
-    return _in_force(_registry().promote(version, despite), as_json)
+    return _in_force(_registry(model).promote(version, despite), model, as_json)
 
 
 @models.command("rollback")
+@_MODEL
 @AS_JSON
-def rollback(as_json: bool) -> dict[str, Any]:
+def rollback(model: str, as_json: bool) -> dict[str, Any]:
     """Make the champion's predecessor champion again, and show its lists."""
-    return _in_force(_registry().rollback(), as_json)
+    return _in_force(_registry(model).rollback(), model, as_json)
 
 
-def _in_force(champion: Version, as_json: bool) -> dict[str, Any]:
-    """Points the web app to the champion's own lists, if there are any."""
+def _in_force(champion: Version, model: str, as_json: bool) -> dict[str, Any]:
+    """Points the web app to the champion's own lists, if there are any: only a recommender has some."""
     from storage import exports
 
     settings, fs, _ = platform()
     root = settings.hdfs.root
-    shown = fs.exists(exports.report(root, champion.name))
+    shown = model == "recommender" and fs.exists(exports.report(root, champion.name))
     if shown:
         exports.publish_current(fs, root, champion.name)
     facts = _facts(champion) | {"lists_shown": shown}
     if as_json:
         click.echo(json.dumps(facts))
     else:
-        lists = "its lists are shown" if shown else "it has no lists; the next batch makes some with its recipe"
+        lists = "its lists are shown" if shown else "no lists are its own; the next batch makes some with its recipe"
         click.echo(f"{champion.name} is champion: {lists}")
     return facts
 
@@ -199,10 +210,10 @@ def _facts(version: Version) -> dict[str, Any]:
     }
 
 
-def _registry() -> Registry:
+def _registry(model: str) -> Registry:
     from processing.registry import Registry
 
-    return Registry(Settings.from_env())
+    return Registry(Settings.from_env(), model)
 
 
 commands: list[click.Command] = [*benches, train, evaluate, recommend, models]

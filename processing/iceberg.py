@@ -50,6 +50,11 @@ def read_batch(spark: SparkSession, table: Table, batch: int) -> DataFrame:
     return read(spark, table).filter(F.col("batch") == batch)
 
 
+def schema(table: Table) -> StructType:
+    """Its columns as Spark declares them."""
+    return cast(StructType, StructType.fromDDL(", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items())))
+
+
 def create(spark: SparkSession, table: Table) -> None:
     """Creates the table where it is missing, and adds columns that are new in this version. Raises WrongSchema."""
     if not spark.catalog.tableExists(table.full_name):
@@ -67,8 +72,7 @@ def create(spark: SparkSession, table: Table) -> None:
             )
         return
     present = dict(spark.table(table.full_name).dtypes)
-    declared = StructType.fromDDL(", ".join(f"`{name}` {type_}" for name, type_ in table.columns.items()))
-    for column in cast(StructType, declared).fields:
+    for column in schema(table).fields:
         found, wanted = present.get(column.name), column.dataType.simpleString()
         if found not in (None, wanted):
             raise WrongSchema(table.full_name, column.name, str(found), wanted)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from processing.training.comparison import METRICS, K, Result
+from processing.training.outcomes import Judged
 
 
 def metrics(results: Sequence[Result]) -> Any:
@@ -30,6 +31,22 @@ def segments(results: Sequence[Result], contestant: str) -> Any:
     axes.set_xlabel(f"nDCG@{K} of {contestant}, 95 % interval")
     axes.set_xlim(left=0)
     axes.invert_yaxis()
+    return figure
+
+
+def reliability(judged: Sequence[Judged]) -> Any:
+    """A matplotlib figure: for each contestant, what share came true of what it gave which probability."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    highest = max((bin_.predicted for one in judged for bin_ in one.reliability), default=1.0)
+    axes.plot([0, highest], [0, highest], color="grey", linewidth=1, linestyle="--")
+    for one in judged:
+        axes.plot(*zip(*((b.predicted, b.observed) for b in one.reliability), strict=True), "o-", label=one.contestant)
+    axes.set_xlabel("probability given")
+    axes.set_ylabel("share that came true")
+    axes.legend()
     return figure
 
 

@@ -1,8 +1,8 @@
 """Runs and versions of models in MLflow: the only module that imports it.
 
 The store is a SQL database, <home>/mlflow/mlflow.db unless processing.mlflow_url names another or a server. Each
-training is a run; each model that it made is a version of the registered model `recommender`, which points to the
-model's folder on HDFS and carries what a later batch needs of it. The alias `champion` is whose recipe is in force,
+training is a run; each model that it made is a version of a registered model, `recommender` or another, which points to
+the model's folder on HDFS and carries what a later batch needs of it. The alias `champion` is whose recipe is in force,
 `challenger` the newest that was not promoted.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
-MODEL = EXPERIMENT = "recommender"
+RECOMMENDER = "recommender"
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
@@ -55,11 +55,11 @@ class Version:
 
 
 class Registry:
-    """Opens the store at first use and makes it where it is missing, which takes some seconds."""
+    """Of one registered model. Opens the store and makes it where it is missing, which takes some seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, model: str = RECOMMENDER) -> None:
         """Raises DependencyError where MLflow is missing."""
-        self._client = _client(settings)
+        self._client, self.model = _client(settings), model
         self._artifacts = (
             (settings.home / "mlflow" / "artifacts").as_uri() if not settings.processing.mlflow_url else None
         )
@@ -114,19 +114,19 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.get_registered_model(MODEL)
+            self._client.get_registered_model(self.model)
         except MlflowException:
-            self._client.create_registered_model(MODEL)
+            self._client.create_registered_model(self.model)
         tags = {"name": name, "batch": str(batch), "facts": json.dumps(facts)}
-        made = self._client.create_model_version(MODEL, source, run_id, tags=tags)
+        made = self._client.create_model_version(self.model, source, run_id, tags=tags)
         return self.get(str(made.version))
 
     def versions(self) -> list[Version]:
         """All, the newest first."""
-        found = self._client.search_model_versions(f"name = '{MODEL}'")
+        found = self._client.search_model_versions(f"name = '{self.model}'")
         if not found:
             return []
-        model = self._client.get_registered_model(MODEL)
+        model = self._client.get_registered_model(self.model)
         aliases: dict[int, list[str]] = {}
         for alias, number in model.aliases.items():
             aliases.setdefault(int(number), []).append(alias)
@@ -138,7 +138,7 @@ class Registry:
         for version in self.versions():
             if which in (str(version.number), version.name, *version.aliases):
                 return version
-        raise UnknownVersion(f"the registry has no model {which!r}: `clickstream models list` shows them")
+        raise UnknownVersion(f"the registry has no {self.model} {which!r}: `clickstream models list` shows them")
 
     def of_run(self, run_id: str) -> Version:
         """Raises UnknownVersion for a run that registered no model."""
@@ -156,7 +156,7 @@ class Registry:
         self._update(version, decision=dict(decision))
         champion = self.champion()
         if not decision["promoted"]:
-            self._client.set_registered_model_alias(MODEL, CHALLENGER, str(version.number))
+            self._client.set_registered_model_alias(self.model, CHALLENGER, str(version.number))
             return
         newer = champion is None or (champion.number != version.number and champion.batch <= version.batch)
         if newer and not version.facts.get("rolled_back"):  # a rerun of its batch does not undo that
@@ -183,22 +183,22 @@ class Registry:
         if champion is None or before is None:
             raise NotPromotable("no champion was replaced so far")
         self._update(champion, rolled_back=True)
-        self._client.set_registered_model_alias(MODEL, CHAMPION, str(before))
+        self._client.set_registered_model_alias(self.model, CHAMPION, str(before))
         return self.get(str(before))
 
     def _crown(self, version: Version, champion: Version | None) -> None:
         self._update(self.get(str(version.number)), replaced=None if champion is None else champion.number)
-        self._client.set_registered_model_alias(MODEL, CHAMPION, str(version.number))
+        self._client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
         if CHALLENGER in version.aliases:
-            self._client.delete_registered_model_alias(MODEL, CHALLENGER)
+            self._client.delete_registered_model_alias(self.model, CHALLENGER)
 
     def _update(self, version: Version, **facts: Any) -> None:
         merged = {**self.get(str(version.number)).facts, **facts}
-        self._client.set_model_version_tag(MODEL, str(version.number), "facts", json.dumps(merged))
+        self._client.set_model_version_tag(self.model, str(version.number), "facts", json.dumps(merged))
 
     def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        return str(found.experiment_id if found else self._client.create_experiment(EXPERIMENT, self._artifacts))
+        found = self._client.get_experiment_by_name(self.model)
+        return str(found.experiment_id if found else self._client.create_experiment(self.model, self._artifacts))
 
 
 def _version(found: ModelVersion, aliases: list[str]) -> Version:

@@ -33,7 +33,7 @@ def work(this: Job) -> dict[str, Any]:
     everything = this.read(EVENTS).select(*_FIELDS, *_MORE)
     as_of = features.newest(everything)
     if as_of is None:
-        iceberg.create(this.spark, TRAINING_EXAMPLES)
+        this.overwrite(TRAINING_EXAMPLES, this.spark.createDataFrame([], iceberg.schema(TRAINING_EXAMPLES)))
         return {"examples": 0, "clicked": 0}
     label = timedelta(minutes=this.settings.processing.label_minutes)
     before = features.newest(everything.filter(F.col("batch") < this.batch))

@@ -28,7 +28,7 @@ from processing.tables import EVALUATIONS, EVENTS, INTERACTIONS
 from processing.training import checks, comparison, evaluation, gate, recommenders, store
 from processing.training.comparison import POPULAR, K, Result, User
 from processing.training.gate import Decision
-from processing.training.recommenders import Recipe
+from processing.training.recipe import Recipe
 from processing.training.store import Champion, InForce, Training
 
 _ODD = r"[^\w. :-]"  # what MLflow takes in no name

@@ -2,8 +2,9 @@
 
 Visitors get what the model in force ranks first among the items they have not met, filled up with popular items; bots
 get nothing. In force is what evaluate_recommender decided: this batch's challenger, or the champion's recipe fitted to
-this batch's interactions. Similar items are those that the same sessions of people met. Writes the batch's rows of
-recommendations, similar_items and popular_items. Length: processing.recommendations_per_visitor.
+this batch's interactions. Where train_click_models has a model of clicks in force, three times as many candidates are
+put into the order of their chance to be clicked. Similar items are those that the same sessions of people met. Writes
+the batch's rows of recommendations, similar_items and popular_items. Length: processing.recommendations_per_visitor.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import features, job, recommend
+from ingest.events import to_millis
+from processing import features, job, recommend, reranking
 from processing.job import Job
 from processing.tables import (
     EVENTS,
     INTERACTIONS,
     ITEM_FEATURES,
     POPULAR_ITEMS,
+    POSITION_RATES,
     RECOMMENDATIONS,
     SIMILAR_ITEMS,
     VISITOR_FEATURES,
 )
-from processing.training import als, evaluation, recommenders, store
+from processing.training import als, evaluation, outcomes, recommenders, store
+from processing.training.classifiers import Classifier
 from processing.training.recommenders import Model
 from processing.training.store import InForce
 
@@ -42,11 +46,35 @@ def work(this: Job) -> dict[str, Any]:
     ranked = recommend.popular(this.read_batch(ITEM_FEATURES), max(POPULAR, n + als.MAX_SEEN)).persist()
     source = decided.recipe.algorithm if decided.recipe else "popular"
     model = model_in_force(this, decided, seen)
-    learned = None if model is None else model.top(visitors, seen, n).persist()
+    learned, ranker = learned_lists(this, model, visitors, seen, n)
     this.overwrite(RECOMMENDATIONS, recommend.for_visitors(visitors, learned, ranked, seen, n, source))
     this.overwrite(SIMILAR_ITEMS, recommend.similar(this.read(EVENTS), this.gap, n))
     this.overwrite(POPULAR_ITEMS, ranked.filter(F.col("rank") < POPULAR))
-    return {"model_version": decided.version, "recommendations": this.read_batch(RECOMMENDATIONS).count()}
+    written = this.read_batch(RECOMMENDATIONS).count()
+    return {"model_version": decided.version, "ranker": ranker, "recommendations": written}
+
+
+def learned_lists(
+    this: Job, model: Model | None, visitors: DataFrame, seen: DataFrame, n: int
+) -> tuple[DataFrame | None, str | None]:
+    """What the model recommends, and the version of the ranker that ordered it, if any."""
+    if model is None:
+        return None, None
+    root, events = this.settings.hdfs.root, this.read(EVENTS)
+    ranker = store.in_force(this.fs, root, this.cut, outcomes.CLICKED, "train_click_models")
+    as_of = features.newest(events)
+    if ranker.recipe is None or as_of is None:
+        return model.top(visitors, seen, n).persist(), None
+    recent = features.recent(events, as_of, this.settings.processing.feature_days)
+    candidates = reranking.described(
+        model.top(visitors, seen, reranking.DEPTH * n).persist(),
+        this.read_batch(ITEM_FEATURES),
+        this.read_batch(VISITOR_FEATURES),
+        features.occurrences(recent, this.read_batch(POSITION_RATES)),
+        to_millis(as_of) + 1,
+    )
+    clicks = Classifier.load(this.url(f"{store.folder(root, this.cut, outcomes.CLICKED)}/final"))
+    return reranking.reorder(candidates, clicks, n).persist(), ranker.version
 
 
 def model_in_force(this: Job, decided: InForce, seen: DataFrame) -> Model | None:

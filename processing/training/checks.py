@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -27,18 +27,28 @@ def distributions(interactions: DataFrame, like: Mapping[str, Histogram] | None 
     if not means:
         return {}
     by_mean = F.create_map(*(F.lit(part) for pair in means.items() for part in pair))
-    scaled = values.select("name", (F.col("value") / by_mean[F.col("name")]).alias("value")).persist()
-    edges = _edges(scaled) if like is None else {name: histogram.edges for name, histogram in like.items()}
-    above: Column = F.lit(0)
-    for name, some in edges.items():
-        for edge in some:
-            above = above + ((F.col("name") == name) & (F.col("value") > edge)).cast("int")
-    rows = scaled.groupBy("name", above.alias("bin")).count().collect()
+    return histograms(values.select("name", (F.col("value") / by_mean[F.col("name")]).alias("value")), like)
+
+
+def histograms(values: DataFrame, like: Mapping[str, Histogram] | None = None) -> dict[str, Histogram]:
+    """One for each name of (name, value); the bins are the deciles, or those of `like`."""
+    values = values.persist()
+    edges = _edges(values) if like is None else {name: histogram.edges for name, histogram in like.items()}
+    if not edges:
+        return {}
+    rows = values.filter(F.col("name").isin(*edges)).groupBy("name", _bin(edges).alias("bin")).count().collect()
     found = {(row["name"], row["bin"]): row["count"] for row in rows}
     return {
         name: Histogram(some, tuple(found.get((name, number), 0) for number in range(len(some) + 1)))
         for name, some in edges.items()
     }
+
+
+def _bin(edges: Mapping[str, Sequence[float]]) -> Column:
+    """How many of its name's edges a value lies above."""
+    pairs = ((F.lit(name), F.array(*map(F.lit, some)).cast("array<double>")) for name, some in edges.items())
+    bounds = F.create_map(*(part for pair in pairs for part in pair))
+    return F.size(F.filter(bounds[F.col("name")], lambda edge: edge < F.col("value")))
 
 
 def _values(interactions: DataFrame) -> DataFrame:
@@ -57,12 +67,18 @@ def _edges(values: DataFrame) -> dict[str, tuple[float, ...]]:
     """The deciles, each moved halfway to the next value that there is: small counts must not tip over an edge that is
     one of them."""
     rows = values.groupBy("name").agg(F.percentile("value", F.lit(_DECILES)).alias("deciles")).collect()
-    deciles = [(row["name"], edge) for row in sorted(rows) for edge in sorted(set(row["deciles"]))]
-    above = (F.when((F.col("name") == name) & (F.col("value") > edge), F.col("value")) for name, edge in deciles)
-    found: dict[str, set[float]] = {row["name"]: set() for row in rows}
-    for (name, edge), following in zip(deciles, values.agg(*map(F.min, above)).collect()[0], strict=True):
-        if following is not None:
-            found[name].add(round((edge + following) / 2, 6))
+    deciles = {row["name"]: sorted(set(row["deciles"])) for row in sorted(rows)}
+    if not deciles:
+        return {}
+    lowest = values.groupBy("name", _bin(deciles).alias("bin")).agg(F.min("value").alias("least")).collect()
+    found: dict[str, set[float]] = {name: set() for name in deciles}
+    for name, some in deciles.items():
+        for number, edge in enumerate(some):
+            following = min(
+                (row["least"] for row in lowest if row["name"] == name and row["bin"] > number), default=None
+            )
+            if following is not None:
+                found[name].add(round((edge + following) / 2, 6))
     return {name: tuple(sorted(edges)) for name, edges in found.items()}
 
 

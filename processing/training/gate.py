@@ -16,6 +16,7 @@ from typing import Any
 from processing.metrics import Estimate
 
 _LEAST = 1e-4  # the share of an empty bin: the index has none for 0
+_MISCALIBRATED = 0.05  # the error beyond which probabilities are none
 _Z = 1.645  # of a normal distribution 95 % lie below
 
 
@@ -67,14 +68,39 @@ class Histogram:
         return sum(self.counts)
 
 
-def better(difference: Estimate, over_popular: Estimate, champion: str | None, same_recipe: bool) -> Check:
-    """`difference`: nDCG@10, challenger - champion; the first champion has only popularity beside it."""
+def better(
+    difference: Estimate,
+    over_baseline: Estimate,
+    champion: str | None,
+    same_recipe: bool,
+    measure: str = "nDCG@10",
+    baseline: str = "popularity",
+) -> Check:
+    """`difference`: of the measure, challenger over champion; the first champion has only the baseline beside it."""
     if champion is None:
-        return Check("better", True, f"the first champion: nothing to beat; over popularity {_told(over_popular)}")
+        return Check("better", True, f"the first champion: nothing to beat; over {baseline} {_told(over_baseline)}")
     if same_recipe:
-        return Check("better", True, f"the recipe of {champion}, on newer data; over popularity {_told(over_popular)}")
+        return Check("better", True, f"the recipe of {champion}, on newer data; over {baseline} {_told(over_baseline)}")
     passed = difference.low is not None and difference.low > 0
-    return Check("better", passed, f"nDCG@10 over {champion} {_told(difference)}")
+    return Check("better", passed, f"{measure} over {champion} {_told(difference)}")
+
+
+def informed(saved: Estimate, baseline: str) -> Check:
+    """`saved`: how much log loss the challenger saves an example, beside what is known without a model."""
+    return Check("informed", saved.low is not None and saved.low > 0, f"log loss saved over {baseline} {_told(saved)}")
+
+
+def calibrated(error: float | None) -> Check:
+    """`error`: the expected calibration error, None where it is unknown."""
+    told = "unknown" if error is None else f"{error:.4f}"
+    return Check("calibrated", error is not None and error <= _MISCALIBRATED, f"calibration error {told}")
+
+
+def varied(lowest: float | None, highest: float | None) -> Check:
+    """The range of the probabilities that a model gives: all alike, or none, would be no order."""
+    finite = lowest is not None and highest is not None and math.isfinite(lowest) and math.isfinite(highest)
+    told = f"probabilities from {lowest:.4g} to {highest:.4g}" if finite else "not all probabilities are numbers"
+    return Check("smoke", finite and 0 <= (lowest or 0) < (highest or 0) <= 1, told)
 
 
 def smoke(found: Smoke) -> Check:

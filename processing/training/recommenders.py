@@ -11,7 +11,7 @@ The same training set and recipe give the same lists, however the rows are order
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any, Protocol
@@ -23,29 +23,10 @@ from infra.errors import ConfigurationError
 from processing import recommend
 from processing.training import als, item_weights
 from processing.training.item_weights import ItemWeights, Profile
+from processing.training.recipe import Parameters, Recipe
 
 CANDIDATES = 50  # of each member of a blend
 _FUSION = 60  # Cormack et al.: how little the first ranks stand out
-Parameters = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides what is learnt from given data; `parameters` are plain values that JSON keeps."""
-
-    algorithm: str
-    parameters: Parameters = field(default_factory=dict, hash=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"algorithm": self.algorithm, "parameters": dict(self.parameters)}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Recipe:
-        """Raises ConfigurationError for an algorithm that there is not."""
-        if document["algorithm"] not in (*ALGORITHMS, BLEND):
-            known = ", ".join((*ALGORITHMS, BLEND))
-            raise ConfigurationError([f"no recommender is called {document['algorithm']!r}; there are {known}"])
-        return cls(document["algorithm"], document["parameters"])
 
 
 @dataclass(frozen=True)
@@ -123,7 +104,7 @@ def fit(data: TrainingSet, recipe: Recipe) -> Model | None:
         members = [(fit(data, Recipe.from_dict(m)), float(m["weight"])) for m in recipe.parameters["members"]]
         known = tuple((model, weight) for model, weight in members if model is not None)
         return Blend(known) if len(known) == len(members) else None
-    return ALGORITHMS[recipe.algorithm].fit(data, dict(complete(recipe).parameters))
+    return _algorithm(recipe).fit(data, dict(complete(recipe).parameters))
 
 
 def load(spark: SparkSession, recipe: Recipe, url: str) -> Model:
@@ -131,23 +112,30 @@ def load(spark: SparkSession, recipe: Recipe, url: str) -> Model:
     if recipe.algorithm == BLEND:
         members = enumerate(recipe.parameters["members"])
         return Blend(tuple((load(spark, Recipe.from_dict(m), f"{url}/member={n}"), m["weight"]) for n, m in members))
-    return ALGORITHMS[recipe.algorithm].load(spark, dict(complete(recipe).parameters), url)
+    return _algorithm(recipe).load(spark, dict(complete(recipe).parameters), url)
 
 
 def complete(recipe: Recipe) -> Recipe:
     """With all its parameters, those not given by default: so that it means the same when defaults have changed.
 
-    Raises ConfigurationError for a parameter that the algorithm has not.
+    Raises ConfigurationError for an algorithm that there is not, or a parameter that it has not.
     """
     if recipe.algorithm == BLEND:
         members = [
             complete(Recipe.from_dict(m)).to_dict() | {"weight": m["weight"]} for m in recipe.parameters["members"]
         ]
         return Recipe(BLEND, {"members": members})
-    defaults = ALGORITHMS[recipe.algorithm].defaults
+    defaults = _algorithm(recipe).defaults
     if unknown := recipe.parameters.keys() - defaults.keys():
         raise ConfigurationError([f"{recipe.algorithm} has no parameter {', '.join(sorted(unknown))}"])
     return Recipe(recipe.algorithm, {**defaults, **recipe.parameters})
+
+
+def _algorithm(recipe: Recipe) -> Algorithm:
+    if recipe.algorithm not in ALGORITHMS:
+        known = ", ".join((*ALGORITHMS, BLEND))
+        raise ConfigurationError([f"no recommender is called {recipe.algorithm!r}; there are {known}"])
+    return ALGORITHMS[recipe.algorithm]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from infra.errors import DependencyError
 from processing.training import als, evaluation, recommenders
 from processing.training.comparison import K, ndcg
 from processing.training.evaluation import Holdout
-from processing.training.recommenders import BLEND, CANDIDATES, Recipe
+from processing.training.recipe import Recipe
+from processing.training.recommenders import BLEND, CANDIDATES
 
 MIN_USERS = 20  # with fewer the choice would be a toss of a coin
 _FOLDS = 3

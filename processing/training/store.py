@@ -2,8 +2,9 @@
 
 <root>/models/recommender/batch=<number>/{holdout,final}/   the challenger's models, see recommenders.py
 <root>/models/recommender/batch=<number>/training.json      written last: without it there is no model
-<root>/models/recommender/batch=<number>/champion.json      who was champion when the batch was first evaluated
-<root>/models/recommender/batch=<number>/decision.json      what the gate said, and whose recipe is in force
+<root>/models/<model>/batch=<number>/champion.json          who was champion when the batch was first evaluated
+<root>/models/<model>/batch=<number>/decision.json          what the gate said, and whose recipe is in force
+<root>/models/{clicked,converted}/batch=<number>/final/     the model in force, see classifiers.py
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from processing.errors import MissingModel
-from processing.registry import Version
+from processing.registry import RECOMMENDER, Version
 from processing.training.gate import Histogram
-from processing.training.recommenders import Recipe
+from processing.training.recipe import Recipe
 from storage.batches import Cut
 from storage.hdfs import Hdfs
 
@@ -69,8 +70,8 @@ class Champion:
 
 @dataclass(frozen=True)
 class InForce:
-    """Whose lists a batch gets: `recipe` None, where nothing is known but popularity. `role` is that of its rows in
-    evaluations."""
+    """Whose lists a batch gets: `recipe` None, where nothing is known but popularity, or nothing of what an impression
+    leads to. `role` is that of its rows in evaluations."""
 
     version: str
     recipe: Recipe | None
@@ -104,8 +105,8 @@ def histograms(document: Mapping[str, Any]) -> dict[str, Histogram]:
     return {name: Histogram(tuple(one["edges"]), tuple(one["counts"])) for name, one in document.items()}
 
 
-def folder(root: str, cut: Cut) -> str:
-    return f"{root}/models/recommender/batch={cut.number}"
+def folder(root: str, cut: Cut, model: str = RECOMMENDER) -> str:
+    return f"{root}/models/{model}/batch={cut.number}"
 
 
 def publish(fs: Hdfs, root: str, cut: Cut, training: Training, write_models: Callable[[], None]) -> None:
@@ -121,9 +122,11 @@ def read(fs: Hdfs, root: str, cut: Cut) -> Training:
     return Training.from_json(_read(fs, root, cut, "training.json", "train_recommender"))
 
 
-def champion_of(fs: Hdfs, root: str, cut: Cut, ask: Callable[[], Champion | None]) -> Champion | None:
+def champion_of(
+    fs: Hdfs, root: str, cut: Cut, ask: Callable[[], Champion | None], model: str = RECOMMENDER
+) -> Champion | None:
     """Whom the batch's challenger meets: `ask`ed once, so that a rerun meets the same, whoever reigns by then."""
-    path = f"{folder(root, cut)}/champion.json"
+    path = f"{folder(root, cut, model)}/champion.json"
     try:
         found = json.loads(fs.read(path))
         return None if found is None else Champion.from_dict(found)
@@ -133,20 +136,21 @@ def champion_of(fs: Hdfs, root: str, cut: Cut, ask: Callable[[], Champion | None
         return champion
 
 
-def decide(fs: Hdfs, root: str, cut: Cut, decided: InForce) -> None:
+def decide(fs: Hdfs, root: str, cut: Cut, decided: InForce, model: str = RECOMMENDER) -> None:
     """Records what the gate said."""
-    fs.write_atomically(f"{folder(root, cut)}/decision.json", json.dumps(asdict(decided)).encode(), overwrite=True)
+    document = json.dumps(asdict(decided)).encode()
+    fs.write_atomically(f"{folder(root, cut, model)}/decision.json", document, overwrite=True)
 
 
-def in_force(fs: Hdfs, root: str, cut: Cut) -> InForce:
-    """Raises MissingModel when the batch was never evaluated."""
-    document = json.loads(_read(fs, root, cut, "decision.json", "evaluate_recommender"))
+def in_force(fs: Hdfs, root: str, cut: Cut, model: str = RECOMMENDER, job: str = "evaluate_recommender") -> InForce:
+    """Raises MissingModel when the batch was never evaluated, which `job` does."""
+    document = json.loads(_read(fs, root, cut, "decision.json", job, model))
     recipe = document.pop("recipe")
     return InForce(recipe=None if recipe is None else Recipe.from_dict(recipe), **document)
 
 
-def _read(fs: Hdfs, root: str, cut: Cut, name: str, job: str) -> bytes:
-    path = f"{folder(root, cut)}/{name}"
+def _read(fs: Hdfs, root: str, cut: Cut, name: str, job: str, model: str = RECOMMENDER) -> bytes:
+    path = f"{folder(root, cut, model)}/{name}"
     try:
         return bytes(fs.read(path))
     except FileNotFoundError:

@@ -21,7 +21,8 @@ AFTER = {
     "build_examples": {"build_features"},
     "train_recommender": {"build_features"},
     "evaluate_recommender": {"train_recommender"},
-    "recommend_items": {"evaluate_recommender"},
+    "train_click_models": {"build_examples"},
+    "recommend_items": {"evaluate_recommender", "train_click_models"},
     "export_recommendations": {"build_sessions", "recommend_items"},
 }
 
@@ -54,7 +55,7 @@ def test_the_batch_runs_in_order_behind_its_gates(dagbag: Any) -> None:
 
 def test_each_job_has_a_pool_for_one_writer_of_its_tables(dagbag: Any) -> None:
     jobs = [task for task in dagbag.dags["clickstream_batch"].tasks if task.task_type == "SparkSubmitOperator"]
-    assert len(jobs) == 8
+    assert len(jobs) == 9
     assert {job.pool for job in jobs} == {submit.pool(name) for name in submit.jobs()}
     assert all(job.application_args == ["--batch", "{{ params.cut }}"] for job in jobs)
     assert all(Path(job.application).stem == job.task_id for job in jobs)

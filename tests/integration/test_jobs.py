@@ -34,6 +34,7 @@ JOBS = (
     "build_examples",
     "train_recommender",
     "evaluate_recommender",
+    "train_click_models",
     "recommend_items",
     "export_recommendations",
 )

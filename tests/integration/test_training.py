@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +18,8 @@ from ingest.simulate import events as simulated
 from processing import features
 from processing.training import checks, comparison, evaluation, gate, recommenders, search
 from processing.training.comparison import POPULAR, K
-from processing.training.recommenders import Blend, Recipe, TrainingSet
+from processing.training.recipe import Recipe
+from processing.training.recommenders import Blend, TrainingSet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,24 +38,29 @@ OF_TASTE = 0.45
 
 
 @pytest.fixture(scope="module")
-def held(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Holdout:
-    """All simulated events, split by time."""
+def shopped(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """All simulated events."""
     file = tmp_path_factory.mktemp("simulated") / "events.jsonl"
     context = Context("demo", 1_795_245_567_000, run=WORLD.run)
     with file.open("w") as out:
         for event in simulated(WORLD):
             parsed = native.parse(event, context)
             fields = as_dict(parsed) | {"visitor_id": parsed.anonymous_id}
-            out.write(json.dumps({name: fields[name] for name in evaluation.COLUMNS}) + "\n")
+            out.write(json.dumps({name: fields[name] for name in (*evaluation.COLUMNS, "position")}) + "\n")
     schema = (
         "visitor_id STRING, item_id STRING, event_type STRING, occurred_at BIGINT,"
-        " device STRUCT<is_bot: BOOLEAN, type: STRING>"
+        " device STRUCT<is_bot: BOOLEAN, type: STRING>, position INT"
     )
     rows = spark.read.schema(schema).json(f"file://{file}")
-    events = rows.selectExpr("* except (occurred_at)", "timestamp_millis(occurred_at) AS occurred_at").persist()
-    split = evaluation.split_at(events)
+    return rows.selectExpr("* except (occurred_at)", "timestamp_millis(occurred_at) AS occurred_at").persist()
+
+
+@pytest.fixture(scope="module")
+def held(shopped: DataFrame) -> Holdout:
+    """The events, split by time."""
+    split = evaluation.split_at(shopped)
     assert split is not None
-    return evaluation.hold_out(events, split, GAP)
+    return evaluation.hold_out(shopped, split, GAP)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,27 @@ def test_each_recommender_recovers_the_planted_tastes(held: Holdout, tops: dict[
         assert sum(taste == of_item for taste, of_item in pairs) > OF_TASTE * len(pairs), name
     weakest = min(results[name].estimates["ndcg"].mean or 0 for name in ("cooccurrence", "sessions"))
     assert (results["blend"].estimates["ndcg"].mean or 0) > weakest
+
+
+def test_features_recover_the_planted_week(shopped: DataFrame) -> None:
+    """The distance is half the sum of all differences: 0 for the same shares, 1 for none in common."""
+    rows = features.weekly_profile(shopped, datetime(2026, 2, 1, tzinfo=UTC)).collect()
+    planted = truth(WORLD).hours
+
+    def distance(shares: list[float]) -> float:
+        return sum(abs(share - true) for share, true in zip(shares, planted, strict=True)) / 2
+
+    found = distance([row["share"] for row in sorted(rows, key=lambda row: row["hour_of_week"])])
+    print("week", found, distance([1 / 168] * 168))
+    assert found < 0.6 * distance([1 / 168] * 168)
+
+
+def test_features_recover_how_likely_a_place_is_looked_at(shopped: DataFrame) -> None:
+    last = features.position_rates(shopped).groupBy("position").agg(F.max_by("click_rate", "day").alias("rate"))
+    rates = {row["position"]: row["rate"] for row in last.collect()}
+    planted = truth(WORLD).places
+    print("places", [rates[place] / rates[0] for place in range(WORLD.shown)], planted)
+    assert [rates[place] / rates[0] for place in range(WORLD.shown)] == pytest.approx(planted, abs=0.12)
 
 
 def test_no_list_has_an_item_that_its_visitor_met(held: Holdout, tops: dict[str, DataFrame]) -> None:

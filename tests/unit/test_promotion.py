@@ -12,7 +12,7 @@ from processing.metrics import Estimate, bootstrap
 from processing.training import comparison, gate, recommenders
 from processing.training.comparison import User
 from processing.training.gate import Check, Decision, Histogram, Smoke
-from processing.training.recommenders import Recipe
+from processing.training.recipe import Recipe
 
 AHEAD, NOISE = Estimate(0.02, 0.005, 0.04), Estimate(0.02, -0.001, 0.04)
 GOOD = Smoke(visitors=100, with_lists=100, learned=60, seen=0, not_finite=0, repeated=0)
@@ -134,4 +134,25 @@ def test_a_recipe_keeps_all_its_parameters_and_takes_no_other() -> None:
     with pytest.raises(ConfigurationError, match="als has no parameter depth"):
         recommenders.complete(Recipe("als", {"depth": 3}))
     with pytest.raises(ConfigurationError, match="no recommender is called 'oracle'"):
-        Recipe.from_dict({"algorithm": "oracle", "parameters": {}})
+        recommenders.complete(Recipe("oracle"))
+
+
+def test_a_model_of_clicks_has_to_know_more_than_the_place_beyond_noise() -> None:
+    assert gate.informed(Estimate(0.02, 0.01, 0.03), "baseline").passed
+    for saved in (Estimate(0.02, 0.0, 0.04), Estimate(-0.01, -0.02, -0.005), Estimate(None, None, None)):
+        assert not gate.informed(saved, "baseline").passed
+    champion = gate.better(Estimate(0.01, 0.004, 0.02), Estimate(0.02, 0.01, 0.03), "old", False, "log loss saved", "b")
+    assert champion.passed and champion.detail == "log loss saved over old +0.0100 [+0.0040, +0.0200]"
+
+
+@pytest.mark.parametrize(("error", "passed"), [(0.0, True), (0.05, True), (0.0501, False), (None, False)])
+def test_probabilities_have_to_be_calibrated(error: float | None, passed: bool) -> None:
+    assert gate.calibrated(error).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "passed"),
+    [(0.01, 0.9, True), (0.2, 0.2, False), (math.nan, 0.5, False), (0.1, math.inf, False), (None, None, False)],
+)
+def test_probabilities_have_to_be_numbers_that_differ(lowest: float, highest: float, passed: bool) -> None:
+    assert gate.varied(lowest, highest).passed is passed

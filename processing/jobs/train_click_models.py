@@ -1,0 +1,166 @@
+"""Learns from impressions which of them are clicked, and which lead into the cart: models that order candidates.
+
+From the training examples up to the batch, for each outcome (clicked, converted): the algorithm of
+processing.click_algorithms that loses least on the last fifth of the train part, with the parameters of its inner
+folds, is the challenger. Both it and the registry's champion, if that has another recipe, learn from the train part,
+the first four fifths of time, and are judged on the rest: AUC, PR-AUC, log loss, Brier score, calibration error with
+95 % bootstrap intervals, of all, new and returning visitors, and by device.
+
+The challenger is promoted when it loses less than what is known without a model (the click rate of the place in its
+list, or the base rate) and less than the champion, both beyond noise (paired bootstrap over visitors), when its
+probabilities are calibrated and differ, and when the features have not drifted (processing.drift_threshold). Otherwise
+the champion's recipe stays. Whoever is in force learns from all examples, and orders recommend_items' candidates. With
+fewer than 20 examples of a label in each fold there is no model.
+
+MLflow gets models `clicked` and `converted`: recipe, metrics, reliability.png, importances, snapshot, gate.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from processing import code_version, job, plots, snapshots
+from processing.job import Job
+from processing.metrics import Estimate
+from processing.registry import Registry, Version
+from processing.tables import TRAINING_EXAMPLES
+from processing.training import checks, gate, outcomes, store
+from processing.training.classifiers import Classifier
+from processing.training.gate import Decision, Histogram
+from processing.training.outcomes import BASELINE, OUTCOMES, Judged, Scored
+from processing.training.recipe import Recipe
+from processing.training.store import Champion, InForce
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+_UNKNOWN = Estimate(None, None, None)
+
+
+def work(this: Job) -> dict[str, Any]:
+    """Each outcome on its own."""
+    snapshot = snapshots.newest(this.spark, TRAINING_EXAMPLES)
+    snapshots.tag(this.spark, TRAINING_EXAMPLES, f"trained-{this.batch}", snapshot)
+    rows = outcomes.examples(snapshots.read(this.spark, TRAINING_EXAMPLES, snapshot, this.batch)).persist()
+    found = {outcome: learn(this, rows, outcome, snapshot) for outcome in OUTCOMES}
+    return {"examples": rows.count(), **{f"{outcome}_model": chosen.version for outcome, chosen in found.items()}}
+
+
+def learn(this: Job, rows: DataFrame, outcome: str, snapshot: int) -> InForce:
+    """Searches, judges, decides; then whoever is in force learns from all rows."""
+    root, registry = this.settings.hdfs.root, Registry(this.settings, outcome)
+    champion = store.champion_of(
+        this.fs, root, this.cut, lambda: store.champion(registry.champion(), this.batch), outcome
+    )
+    train, held = outcomes.parts(rows, outcomes.split_at(rows) or 0)
+    if not (outcomes.enough(train, outcome) and outcomes.enough(held, outcome)):
+        return _settled(this, outcome, None, InForce(f"no-{outcome}-{this.cut.name}", None, BASELINE, False, []))
+    recipe = outcomes.choose(train, outcome, this.settings.processing.click_algorithms)
+    contestants = {CHALLENGER: outcomes.fit(train, outcome, recipe)}
+    if champion is not None and champion.recipe != recipe:
+        contestants[CHAMPION] = outcomes.fit(train, outcome, champion.recipe)
+    scored = outcomes.score(contestants, train, held, outcome)
+    now = checks.histograms(outcomes.values(rows), champion.distributions if champion else None)
+    decision = decide(this, scored, recipe, champion, now)
+    version = f"{outcome}-{recipe.algorithm}-{this.cut.name}"
+    checked = [asdict(check) for check in decision.checks]
+    if decision.promoted:
+        chosen = InForce(version, recipe, CHALLENGER, True, checked)
+    elif champion is not None:
+        chosen = InForce(f"{champion.version}-on-{this.cut.name}", champion.recipe, CHAMPION, False, checked)
+    else:
+        chosen = InForce(f"no-{outcome}-{this.cut.name}", None, BASELINE, False, checked)
+    _settled(this, outcome, outcomes.fit(rows, outcome, chosen.recipe) if chosen.recipe else None, chosen)
+    facts = {"recipe": recipe.to_dict(), "snapshots": {TRAINING_EXAMPLES.name: snapshot}, "examples": rows.count()}
+    facts["distributions"] = {name: asdict(one) for name, one in checks.histograms(outcomes.values(rows)).items()}
+    record(this, registry, version, facts, scored, decision, contestants[CHALLENGER].importances)
+    return chosen
+
+
+def decide(this: Job, scored: Scored, recipe: Recipe, champion: Champion | None, now: dict[str, Histogram]) -> Decision:
+    """Asks the gate. The champion's recipe on newer data is compared with the baseline alone."""
+    judged, said = scored.judge(CHALLENGER, "all"), scored.said[CHALLENGER]
+    saved = judged.saved if judged else _UNKNOWN
+    over_champion = scored.saved(CHALLENGER, CHAMPION) if CHAMPION in scored.said else _UNKNOWN
+    same = champion is not None and champion.recipe == recipe
+    name = champion.version if champion else None
+    return Decision(
+        (
+            gate.informed(saved, BASELINE),
+            gate.better(over_champion, saved, name, same, "log loss saved", BASELINE),
+            gate.calibrated(judged.estimates["ece"].mean if judged else None),
+            gate.varied(float(said.min()), float(said.max())),
+            gate.drift(champion.distributions if champion else {}, now, this.settings.processing.drift_threshold),
+        )
+    )
+
+
+def _settled(this: Job, outcome: str, model: Classifier | None, chosen: InForce) -> InForce:
+    """The model first, then what says that there is one."""
+    root = this.settings.hdfs.root
+    if model is not None:
+        model.save(this.url(f"{store.folder(root, this.cut, outcome)}/final"))
+    store.decide(this.fs, root, this.cut, chosen, outcome)
+    return chosen
+
+
+def record(
+    this: Job,
+    registry: Registry,
+    name: str,
+    facts: dict[str, Any],
+    scored: Scored,
+    decision: Decision,
+    importances: Mapping[str, float],
+) -> None:
+    """MLflow's run of this batch and recipe, and its version of the model."""
+    judged = [
+        one for contestant in scored.said for segment in scored.segments if (one := scored.judge(contestant, segment))
+    ]
+    recipe = json.dumps(facts["recipe"], sort_keys=True)
+    tags = {"batch": this.cut.name, "recipe_hash": hashlib.sha256(recipe.encode()).hexdigest()[:16]}
+    run_id = registry.run(name, tags)
+    everybody = {one.contestant: [asdict(bin_) for bin_ in one.reliability] for one in judged if one.segment == "all"}
+    registry.log(
+        run_id,
+        parameters={"algorithm": facts["recipe"]["algorithm"], **facts["recipe"]["parameters"]},
+        metrics=_numbers(judged),
+        documents={
+            "gate.json": decision.to_dict(),
+            "importances.json": dict(importances),
+            "reliability.json": everybody,
+        },
+        figures={"reliability.png": plots.reliability([one for one in judged if one.segment == "all"])},
+        tags={
+            "code": code_version.of(this.settings),
+            **{f"snapshot.{table}": str(snapshot) for table, snapshot in facts["snapshots"].items()},
+        },
+    )
+    registry.finish(run_id)
+    source = this.url(f"{store.folder(this.settings.hdfs.root, this.cut, registry.model)}/final")
+    version: Version = registry.register(run_id, name, this.batch, source, facts)
+    registry.decided(version, decision.to_dict())
+
+
+def _numbers(judged: Sequence[Judged]) -> dict[str, float | None]:
+    numbers: dict[str, float | None] = {}
+    for one in judged:
+        place = one.contestant if one.segment == "all" else f"{one.contestant}/{one.segment.replace(': ', '_')}"
+        for metric, estimate in {**one.estimates, "log_loss_saved": one.saved}.items():
+            base = f"{place}/{metric}"
+            numbers |= {base: estimate.mean, f"{base}_low": estimate.low, f"{base}_high": estimate.high}
+        numbers |= {f"{place}/examples": one.examples, f"{place}/positives": one.positives}
+    return numbers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return job.run("train_click_models", __doc__ or "", work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
