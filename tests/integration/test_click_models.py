@@ -160,7 +160,7 @@ def test_what_tells_nothing_beyond_places_is_refused_and_the_champion_stays(
 
 
 def test_the_algorithm_that_loses_least_is_chosen(spark: SparkSession) -> None:
-    rows = outcomes.examples(planted(spark, 1_000)).persist()
+    rows = outcomes.examples(planted(spark, 3_000)).persist()
     assert outcomes.choose(rows, "clicked", ("forest", "logistic")).algorithm == "logistic"  # as it was planted
     assert outcomes.choose(rows.limit(40), "clicked", ("forest", "logistic")).algorithm == "forest"  # the first one
 

@@ -104,7 +104,6 @@ def test_features_recover_the_planted_week(shopped: DataFrame) -> None:
         return sum(abs(share - true) for share, true in zip(shares, planted, strict=True)) / 2
 
     found = distance([row["share"] for row in sorted(rows, key=lambda row: row["hour_of_week"])])
-    print("week", found, distance([1 / 168] * 168))
     assert found < 0.6 * distance([1 / 168] * 168)
 
 
@@ -112,7 +111,6 @@ def test_features_recover_how_likely_a_place_is_looked_at(shopped: DataFrame) ->
     last = features.position_rates(shopped).groupBy("position").agg(F.max_by("click_rate", "day").alias("rate"))
     rates = {row["position"]: row["rate"] for row in last.collect()}
     planted = truth(WORLD).places
-    print("places", [rates[place] / rates[0] for place in range(WORLD.shown)], planted)
     assert [rates[place] / rates[0] for place in range(WORLD.shown)] == pytest.approx(planted, abs=0.12)
 
 
