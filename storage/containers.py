@@ -22,12 +22,13 @@ import json
 import os
 import sys
 import zlib
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import compress
+from itertools import accumulate, compress
 from typing import Any, Literal, Protocol
 
 from storage.errors import ContainerError
@@ -181,12 +182,6 @@ _LOW = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 _SAME_HIGH = len(_LOW) // 2  # offsets, of which each is twice its number when it is encoded
 
 
-@lru_cache(maxsize=64)
-def _starts(partition: int) -> list[bytes]:
-    """The partition, and the two lowest groups of an offset."""
-    return [varint(partition) + low for low in _LOW]
-
-
 def _time(millis: int) -> bytes:
     n = (millis << 1) ^ (millis >> 63)
     return _LOW[n & 0x3FFF] + _groups(n >> 14) if n > 0x3FFF else _groups(n)
@@ -198,7 +193,7 @@ class Container:
     def __init__(self, schema: Mapping[str, Any], partition: int, codec: Codec, check: Check | None = None) -> None:
         self._schema, self._codec, self._check = schema, codec, check
         self._compress = COMPRESS[codec]
-        self._partition, self._starts = varint(partition), _starts(partition)
+        self._partition = varint(partition)
         self._sync = os.urandom(16)  # a predictable one could be planted in an event and would split the file there
         self._blocks: list[bytes] = []
         self._flights: deque[tuple[Future[_Block], int]] = deque()  # blocks that are being compressed, and their sizes
@@ -222,15 +217,26 @@ class Container:
 
     def extend(self, first: int, times: Sequence[int], bodies: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
         """In a third of the time of one by one."""
+        at, count = 0, len(bodies)
+        sizes = list(accumulate(map(len, bodies), initial=0))
+        while at < count:
+            # What the block has room for, as far as only the low bits of offsets differ.
+            full = bisect_left(sizes, sizes[at] + BLOCK_BYTES - self._pending, at + 1)
+            room = min(BLOCK_RECORDS - self._count, _SAME_HIGH - (first + at) % _SAME_HIGH)
+            end = min(count, at + room, full)
+            self._append(first + at, times[at:end], bodies[at:end], keys[at:end], sizes[end] - sizes[at])
+            at = end
+
+    def _append(
+        self,
+        first: int,
+        times: Sequence[int],
+        bodies: Sequence[bytes],
+        keys: Sequence[bytes | None],
+        size: int,
+    ) -> None:
+        """Adds records of one block, whose offsets have the same high bits; `size` of the bodies, in bytes."""
         count = len(bodies)
-        size = sum(map(len, bodies)) + 12 * count
-        # What the block has room for, if bodies are of one size, and as far as only the low bits of offsets differ.
-        room = min(BLOCK_RECORDS - self._count, _SAME_HIGH - first % _SAME_HIGH)
-        room = min(room, max(1, (BLOCK_BYTES - self._pending) * count // size))
-        if room < count:
-            self.extend(first, times[:room], bodies[:room], keys[:room])
-            self.extend(first + room, times[room:], bodies[room:], keys[room:])
-            return
         parts = [b""] * (3 * count)
         parts[::3], parts[1::3] = self._heads(first, times)
         parts[2::3] = bodies
@@ -238,19 +244,20 @@ class Container:
         if self._check is not None:
             self._origins += zip(range(first, first + count), times, keys, strict=True)
         self._count += count
-        self._pending += size
+        self._pending += size + 12 * count
         if self._count == BLOCK_RECORDS or self._pending >= BLOCK_BYTES:
             self._close_block()
 
-    def _heads(self, first: int, times: Sequence[int]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    def _heads(self, first: int, times: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
         """The envelope's first three fields, in two parts: of all offsets only the two lowest groups of bits differ."""
         n, count = first << 1, len(times)
         if n > 0x3FFF:
-            starts, high = self._starts[n & 0x3FFF : (n & 0x3FFF) + 2 * count : 2], _groups(n >> 14)
+            lows, high = _LOW[n & 0x3FFF : (n & 0x3FFF) + 2 * count : 2], _groups(n >> 14)
         else:
-            starts, high = [self._partition + varint(offset) for offset in range(first, first + count)], b""
+            lows, high = [varint(offset) for offset in range(first, first + count)], b""
+        partition = self._partition
         ends = {time: high + _time(time) for time in set(times)}
-        return starts, list(map(ends.__getitem__, times))
+        return [partition + low for low in lows], list(map(ends.__getitem__, times))
 
     def finish(self) -> int:
         if self._count:

@@ -16,6 +16,7 @@ from ingest.events import ClickEvent, Source
 from storage.blocks import read_metadata
 from storage.bodies import decoder
 from storage.containers import (
+    BLOCK_BYTES,
     BLOCK_RECORDS,
     Codec,
     Container,
@@ -79,6 +80,14 @@ def test_every_record_is_read_back_whatever_the_codec(codec_: Codec, blocks: int
     assert {r["partition"] for r in read} == {3}
     assert read[-1]["event"]["properties"] == {"name": '"Zoë"'}
     assert read[0]["event"]["occurred_at"] == datetime(2015, 5, 17, 10, 5, tzinfo=UTC)
+
+
+def test_large_bodies_that_come_at_once_fill_block_after_block() -> None:
+    bodies = [bytes(BLOCK_BYTES // 4)] * 2_000 + [bytes(BLOCK_BYTES)] * 1_200
+    container = Container(plain_envelope(), 0, "zstandard")
+    container.extend(5, [1] * len(bodies), bodies, [None] * len(bodies))
+    assert container.finish() == len(bodies)
+    assert len(container._blocks) == 2_000 / 4 + 1_200
 
 
 @pytest.mark.parametrize("edge", [0, 63, 64, 8_191, 8_192, 16_383, 16_384, 2**20, 2**31, 2**40, 2**55])
