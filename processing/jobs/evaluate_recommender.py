@@ -131,7 +131,7 @@ def write(this: Job, training: Training, champion: Champion | None, results: lis
 
 def record(this: Job, registry: Registry, training: Training, results: list[Result], decision: Decision) -> None:
     """MLflow's run of the training gets the numbers, pictures and the gate's answer; the version its decision."""
-    run_id = registry.run(training.version, store.run_tags(this.cut, training))
+    run_id = registry.run(training.version, store.run_tags(this.cut, training.recipe))
     numbers: dict[str, float | None] = {}
     for result in results:
         place = "" if result.segment == "all" else f"/{re.sub(_ODD, '_', result.segment)}"

@@ -17,8 +17,6 @@ MLflow gets models `clicked` and `converted`: recipe, metrics, reliability.png, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -122,9 +120,7 @@ def record(
     judged = [
         one for contestant in scored.said for segment in scored.segments if (one := scored.judge(contestant, segment))
     ]
-    recipe = json.dumps(facts["recipe"], sort_keys=True)
-    tags = {"batch": this.cut.name, "recipe_hash": hashlib.sha256(recipe.encode()).hexdigest()[:16]}
-    run_id = registry.run(name, tags)
+    run_id = registry.run(name, store.run_tags(this.cut, Recipe.from_dict(facts["recipe"])))
     everybody = {one.contestant: [asdict(bin_) for bin_ in one.reliability] for one in judged if one.segment == "all"}
     registry.log(
         run_id,

@@ -106,7 +106,7 @@ def _budget(this: Job) -> Budget:
 
 def record(this: Job, registry: Registry, training: Training) -> None:
     """MLflow's run of this batch and recipe, and its version of the model where there is one."""
-    run = store.run_tags(this.cut, training)
+    run = store.run_tags(this.cut, training.recipe)
     run_id = registry.run(training.version, run)
     registry.log(
         run_id,

@@ -95,10 +95,10 @@ def champion(version: Version | None, batch: int) -> Champion | None:
     return Champion.from_dict({"number": version.number, "version": version.name, "batch": version.batch, **facts})
 
 
-def run_tags(cut: Cut, training: Training) -> dict[str, str]:
+def run_tags(cut: Cut, recipe: Recipe) -> dict[str, str]:
     """What tells MLflow's run of a training from all others: its batch and its recipe."""
-    recipe = json.dumps(training.recipe.to_dict(), sort_keys=True)
-    return {"batch": cut.name, "recipe_hash": hashlib.sha256(recipe.encode()).hexdigest()[:16]}
+    document = json.dumps(recipe.to_dict(), sort_keys=True)
+    return {"batch": cut.name, "recipe_hash": hashlib.sha256(document.encode()).hexdigest()[:16]}
 
 
 def histograms(document: Mapping[str, Any]) -> dict[str, Histogram]:
