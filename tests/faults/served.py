@@ -129,7 +129,8 @@ def collector(
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=whole, stdout=output, stderr=output)
     try:
-        eventually(lambda: health(settings)["kafka"] != "unknown")
+        eventually(lambda: process.poll() is not None or health(settings)["kafka"] != "unknown")
+        assert process.poll() is None, f"the collector ended: {log.read_text()}"
         yield
     finally:
         family = psutil.Process(process.pid).children(recursive=True) if end is signal.SIGKILL else []
