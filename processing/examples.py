@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from processing import feature_values
-from processing.feature_definitions import ITEM, PAIR, VISITOR, millis
+from processing import covisits, feature_values
+from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, millis
 from processing.tables import TRAINING_EXAMPLES
 
 _DAY, _WEEK, _MONDAY = 86_400_000, 7 * 86_400_000, 4 * 86_400_000  # milliseconds
@@ -52,6 +52,7 @@ def build(impressions: DataFrame, events: DataFrame, seen: DataFrame, as_of: dat
         "occurred_at",
         F.unix_millis("occurred_at").alias("time"),
     )
+    moments = moments.join(covisits.last_viewed(moments, seen), on="moment_id")
     named = moments.join(clicked(moments, events, label), on="moment_id", how="left").join(
         bought(moments, events, label), on="moment_id", how="left"
     )
@@ -59,15 +60,17 @@ def build(impressions: DataFrame, events: DataFrame, seen: DataFrame, as_of: dat
     expected = places.groupBy("visitor_id", "item_id", "time").agg(F.max("expected_clicks").alias("expected_clicks"))
     rows = named.join(expected, on=["visitor_id", "item_id", "time"], how="left")
     subjects = (
-        (("item_id",), ITEM, "item_"),
-        (("visitor_id",), VISITOR, "visitor_"),
-        (("visitor_id", "item_id"), PAIR, "pair_"),
+        (seen, ("item_id",), ITEM, "item_"),
+        (seen, ("visitor_id",), VISITOR, "visitor_"),
+        (seen, ("visitor_id", "item_id"), PAIR, "pair_"),
+        (covisits.follows(seen), covisits.PAIR, COVISIT, covisits.PREFIX),
     )
-    for subject, features, prefix in subjects:
-        values = feature_values.at_moments(seen, moments, subject, features, prefix)
+    for happened, subject, features, prefix in subjects:
+        values = feature_values.at_moments(happened, moments.dropna(subset=subject), subject, features, prefix)
         rows = rows.join(values, on="moment_id", how="left")
     return (
-        rows.withColumnRenamed("moment_id", "example_id")
+        covisits.filled(rows)
+        .withColumnRenamed("moment_id", "example_id")
         .withColumns({name: F.coalesce(name, F.lit(False)) for name in ("clicked", "converted")})
         .withColumns(_season(F.col("time")))
         .withColumn("as_of", F.lit(as_of))

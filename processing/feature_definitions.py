@@ -120,6 +120,23 @@ PAIR: Sequence[Feature] = (
     Decayed("affinity", WEIGHTS, _SEVEN_DAYS),
     Recency("days_since_act", _ACTS),
 )
+# Of two items; their events are what `follows` gives.
+COVISIT: Sequence[Feature] = (*_VIEWS[1:], Decayed("strength", {"page_view": 1.0}, _SEVEN_DAYS))
+FOLLOW_GAP, FOLLOW_REACH = timedelta(minutes=30), 5
+
+
+def follows(views: Iterable[tuple[int, str]]) -> list[tuple[str, str, Occurrence]]:
+    """What one visitor's views (milliseconds since 1970, item) say of pairs of items: (from, to, event).
+
+    A view follows those of the up to FOLLOW_REACH views before it that are not older than FOLLOW_GAP; each other item
+    once.
+    """
+    ordered, found = sorted(views), []
+    for number, (time, item) in enumerate(ordered):
+        near = ordered[max(0, number - FOLLOW_REACH) : number]
+        earlier = {other for at, other in near if at >= time - millis(FOLLOW_GAP) and other != item}
+        found += [(other, item, (time, "page_view", 0.0)) for other in sorted(earlier)]
+    return found
 
 
 def compute(features: Sequence[Feature], events: Iterable[Occurrence], at: int) -> dict[str, float | None]:

@@ -14,9 +14,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ingest.events import to_millis
-from processing import feature_values
-from processing.feature_definitions import ITEM, VISITOR, WEIGHTS, Feature
-from processing.tables import INTERACTIONS, ITEM_FEATURES, POSITION_RATES, VISITOR_FEATURES, WEEKLY_PROFILE
+from processing import covisits, feature_values
+from processing.feature_definitions import COVISIT, ITEM, VISITOR, WEIGHTS, Feature
+from processing.tables import COVISITS, INTERACTIONS, ITEM_FEATURES, POSITION_RATES, VISITOR_FEATURES, WEEKLY_PROFILE
 
 HALF_LIFE = timedelta(days=30)
 ODD_CLOCK = "odd_clock"
@@ -162,7 +162,7 @@ def item_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> DataFr
         .withColumn("path", F.coalesce("path", "item_id"))
         .withColumn("title", F.coalesce("title", "path"))
         .withColumn("as_of", F.lit(as_of))
-        .join(_defined(seen, "item_id", ITEM, as_of), on="item_id", how="left")
+        .join(_defined(seen, ["item_id"], ITEM, as_of), on="item_id", how="left")
         .select(*_but_batch(ITEM_FEATURES.columns))
     )
 
@@ -170,6 +170,12 @@ def item_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> DataFr
 def visitor_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> DataFrame:
     """Rows of `visitor_features` but for `batch`; bots have theirs, marked, without what is defined of people alone."""
     age = F.lit(as_of).cast("double") - F.col("last_at").cast("double")
+    now = (
+        seen.select("visitor_id")
+        .distinct()
+        .select(F.col("visitor_id").alias("moment_id"), "visitor_id", F.lit(to_millis(as_of) + 1).alias("time"))
+    )
+    last = covisits.last_viewed(now.filter(F.col("visitor_id").isNotNull()), seen)
     return (
         events.filter(F.col("visitor_id").isNotNull())
         .groupBy("visitor_id")
@@ -186,14 +192,22 @@ def visitor_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> Dat
         )
         .withColumn("recency_days", F.greatest(F.lit(0.0), age) / _DAY)
         .withColumn("as_of", F.lit(as_of))
-        .join(_defined(seen, "visitor_id", VISITOR, as_of), on="visitor_id", how="left")
+        .join(last.withColumnRenamed("moment_id", "visitor_id"), on="visitor_id", how="left")
+        .join(_defined(seen, ["visitor_id"], VISITOR, as_of), on="visitor_id", how="left")
         .select(*_but_batch(VISITOR_FEATURES.columns))
     )
 
 
-def _defined(seen: DataFrame, subject: str, features: Sequence[Feature], as_of: datetime) -> DataFrame:
-    known = seen.filter(F.col(subject).isNotNull())
-    return feature_values.snapshot(known, [subject], features, to_millis(as_of) + 1)
+def covisitation(seen: DataFrame, as_of: datetime) -> DataFrame:
+    """Rows of `covisits` but for `batch`: of each two items of which one was viewed after the other."""
+    rows = _defined(covisits.follows(seen), covisits.PAIR, COVISIT, as_of)
+    named = rows.withColumnsRenamed({one.name: f"{covisits.PREFIX}{one.name}" for one in COVISIT})
+    return named.withColumn("as_of", F.lit(as_of)).select(*_but_batch(COVISITS.columns))
+
+
+def _defined(seen: DataFrame, subject: Sequence[str], features: Sequence[Feature], as_of: datetime) -> DataFrame:
+    known = seen.dropna(subset=list(subject))
+    return feature_values.snapshot(known, subject, features, to_millis(as_of) + 1)
 
 
 def _is_human() -> Column:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from processing.feature_definitions import ITEM, PAIR, VISITOR, Feature, Occurrence, compute
+from processing import covisits
+from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, Feature, Occurrence, compute
 from processing.quality import Finding
 
 SAMPLE = 50
@@ -19,6 +20,7 @@ _SUBJECTS: Mapping[str, tuple[tuple[str, ...], tuple[Feature, ...]]] = {
     "item_": (("item_id",), tuple(ITEM)),
     "visitor_": (("visitor_id",), tuple(VISITOR)),
     "pair_": (("visitor_id", "item_id"), tuple(PAIR)),
+    covisits.PREFIX: (covisits.PAIR, tuple(COVISIT)),
 }
 
 
@@ -32,7 +34,8 @@ def find(examples: DataFrame, seen: DataFrame) -> list[Finding]:
     rows = sample.collect()
     differing: dict[str, list[str]] = defaultdict(list)
     for prefix, (subject, features) in _SUBJECTS.items():
-        histories = _histories(sample, seen, subject)
+        happened = covisits.follows(seen) if prefix == covisits.PREFIX else seen
+        histories = _histories(sample, happened, subject)
         for row in rows:
             history = histories.get(tuple(row[name] for name in subject))
             if history is not None:

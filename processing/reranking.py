@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from processing import feature_values
+from processing import covisits, feature_values
 from processing.feature_definitions import ITEM, PAIR, VISITOR, Feature, compute, season
 from processing.features import PRIOR_CLICK_RATE
 from processing.training.classifiers import Classifier
 from processing.training.outcomes import PLACE
 
 DEPTH = 3  # candidates for each place of a list
+_OF_VISITORS = ("device_type", "last_item_id")
 
 
 def reorder(candidates: DataFrame, model: Classifier, n: int) -> DataFrame:
@@ -34,12 +35,14 @@ def reorder(candidates: DataFrame, model: Classifier, n: int) -> DataFrame:
     )
 
 
-def described(candidates: DataFrame, items: DataFrame, visitors: DataFrame, seen: DataFrame, at: int) -> DataFrame:
+def described(
+    candidates: DataFrame, items: DataFrame, visitors: DataFrame, together: DataFrame, seen: DataFrame, at: int
+) -> DataFrame:
     """The candidates (visitor_id, rank, item_id) with all columns that outcomes' models know, as of `at`, in
     milliseconds since 1970.
 
-    `items` and `visitors`: the batch's rows of item_features and visitor_features, made at the same moment; `seen`:
-    what `features.occurrences` gives.
+    `items`, `visitors` and `together`: the batch's rows of item_features, visitor_features and covisits, made at the
+    same moment; `seen`: what `features.occurrences` gives.
     """
     pairs = feature_values.snapshot(
         seen.join(candidates.select("visitor_id", "item_id"), on=["visitor_id", "item_id"], how="left_semi"),
@@ -48,13 +51,15 @@ def described(candidates: DataFrame, items: DataFrame, visitors: DataFrame, seen
         at,
     )
     moment = {name: F.lit(value) for name, value in season(at).items()}
-    return (
+    known = (
         candidates.join(_named(items, ["item_id"], ITEM, "item_"), on="item_id", how="left")
-        .join(_named(visitors, ["visitor_id"], VISITOR, "visitor_", "device_type"), on="visitor_id", how="left")
+        .join(_named(visitors, ["visitor_id"], VISITOR, "visitor_", *_OF_VISITORS), on="visitor_id", how="left")
         .join(_named(pairs, ["visitor_id", "item_id"], PAIR, "pair_"), on=["visitor_id", "item_id"], how="left")
+        .join(together.drop("batch", "as_of"), on=list(covisits.PAIR), how="left")
         .fillna({f"pair_{name}": value for name, value in compute(PAIR, [], at).items() if value is not None})
         .withColumns({**moment, PLACE: F.lit(PRIOR_CLICK_RATE)})
     )
+    return covisits.filled(known)
 
 
 def _named(rows: DataFrame, key: Sequence[str], features: Sequence[Feature], prefix: str, *more: str) -> DataFrame:

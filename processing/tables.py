@@ -3,6 +3,7 @@
     events  duplicates  invalid                        what became of each landed record     curate_events
     sessions  identities                               kept up to date with all events       build_sessions
     interactions  item_features  visitor_features      as of the data's time                 build_features
+    covisits                                           of items that follow one another      build_features
     position_rates  weekly_profile                     of places in lists, of a week's hours build_features
     training_examples                                  impressions, clicked or not           build_examples
     evaluations                                        one row per contestant and segment    evaluate_recommender
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from processing.feature_definitions import ITEM, PAIR, VISITOR, Feature, season
+from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, Feature, season
 from processing.iceberg import Table
 
 
@@ -199,12 +200,27 @@ VISITOR_FEATURES = Table(
         "first_at": "TIMESTAMP",
         "last_at": "TIMESTAMP",
         "recency_days": "DOUBLE",
+        "last_item_id": "STRING",
         **_values("", VISITOR),
         "as_of": "TIMESTAMP",
     },
     key=("visitor_id",),
     required=("is_bot", "as_of"),
     ranges={"events": (1, None), "recency_days": (0, None)},
+)
+COVISITS = Table(
+    "covisits",
+    "build_features",
+    {
+        "batch": "BIGINT",
+        "last_item_id": "STRING",
+        "item_id": "STRING",
+        **_values("covisit_", COVISIT),
+        "as_of": "TIMESTAMP",
+    },
+    key=("last_item_id", "item_id"),
+    required=("as_of",),
+    ranges={"covisit_views_7d": (0, None), "covisit_views_30d": (0, None), "covisit_strength": (0, None)},
 )
 POSITION_RATES = Table(
     "position_rates",
@@ -246,10 +262,12 @@ TRAINING_EXAMPLES = Table(
         "clicked": "BOOLEAN",
         "converted": "BOOLEAN",
         "expected_clicks": "DOUBLE",
+        "last_item_id": "STRING",
         **{f"{name}": "DOUBLE" for name in season(0)},
         **_values("item_", ITEM),
         **_values("visitor_", VISITOR),
         **_values("pair_", PAIR),
+        **_values("covisit_", COVISIT),
         "as_of": "TIMESTAMP",
     },
     key=("example_id",),

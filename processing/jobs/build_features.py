@@ -2,10 +2,10 @@
 
 Writes the batch's rows of interactions (visitor, item, weight by type of event and age), item_features and
 visitor_features (counts and rates in windows, decayed and smoothed: processing/feature_definitions.py),
-position_rates (how often a place in a list is clicked) and weekly_profile (page views by hour of the week). Age is
-counted from the newest event up to the batch, never from now: replayed history has the features of its own time.
-Events flagged odd_clock do not move that moment; bots are no interactions. Events that are older than
-processing.feature_days at that moment are not looked at.
+covisits (which items are viewed after which), position_rates (how often a place in a list is clicked) and
+weekly_profile (page views by hour of the week). Age is counted from the newest event up to the batch, never from now:
+replayed history has the features of its own time. Events flagged odd_clock do not move that moment; bots are no
+interactions. Events that are older than processing.feature_days at that moment are not looked at.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from processing import features, job
 from processing.job import Job
 from processing.tables import (
+    COVISITS,
     EVENTS,
     INTERACTIONS,
     ITEM_FEATURES,
@@ -42,6 +43,7 @@ def work(this: Job) -> dict[str, Any]:
     this.overwrite(INTERACTIONS, features.interactions(events, as_of))
     this.overwrite(ITEM_FEATURES, features.item_features(events, seen, as_of))
     this.overwrite(VISITOR_FEATURES, features.visitor_features(events, seen, as_of))
+    this.overwrite(COVISITS, features.covisitation(seen, as_of))
     this.overwrite(WEEKLY_PROFILE, features.weekly_profile(events, as_of))
     return {"as_of": as_of.isoformat()}
 

@@ -20,6 +20,7 @@ from ingest.events import to_millis
 from processing import features, job, recommend, reranking
 from processing.job import Job
 from processing.tables import (
+    COVISITS,
     EVENTS,
     INTERACTIONS,
     ITEM_FEATURES,
@@ -70,6 +71,7 @@ def learned_lists(
         model.top(visitors, seen, reranking.DEPTH * n).persist(),
         this.read_batch(ITEM_FEATURES),
         this.read_batch(VISITOR_FEATURES),
+        this.read_batch(COVISITS),
         features.occurrences(recent, this.read_batch(POSITION_RATES)),
         to_millis(as_of) + 1,
     )

@@ -31,12 +31,13 @@ from processing.registry import Registry, Version
 from processing.tables import TRAINING_EXAMPLES
 from processing.training import checks, gate, outcomes, store
 from processing.training.classifiers import Classifier
-from processing.training.gate import Decision, Histogram
-from processing.training.outcomes import BASELINE, OUTCOMES, Judged, Scored
+from processing.training.gate import Decision
+from processing.training.outcomes import BASELINE, EVERYBODY, OUTCOMES, Judged, Scored
 from processing.training.recipe import Recipe
 from processing.training.store import Champion, InForce
 
 CHALLENGER, CHAMPION = "challenger", "champion"
+Facts = dict[str, Any]  # what the registry keeps of a version
 _UNKNOWN = Estimate(None, None, None)
 
 
@@ -45,11 +46,16 @@ def work(this: Job) -> dict[str, Any]:
     snapshot = snapshots.newest(this.spark, TRAINING_EXAMPLES)
     snapshots.tag(this.spark, TRAINING_EXAMPLES, f"trained-{this.batch}", snapshot)
     rows = outcomes.examples(snapshots.read(this.spark, TRAINING_EXAMPLES, snapshot, this.batch)).persist()
-    found = {outcome: learn(this, rows, outcome, snapshot) for outcome in OUTCOMES}
-    return {"examples": rows.count(), **{f"{outcome}_model": chosen.version for outcome, chosen in found.items()}}
+    facts: Facts = {
+        "snapshots": {TRAINING_EXAMPLES.name: snapshot},
+        "examples": rows.count(),
+        "distributions": {name: asdict(one) for name, one in checks.histograms(outcomes.values(rows)).items()},
+    }
+    found = {outcome: learn(this, rows, outcome, facts) for outcome in OUTCOMES}
+    return {"examples": facts["examples"], **{f"{outcome}_model": one.version for outcome, one in found.items()}}
 
 
-def learn(this: Job, rows: DataFrame, outcome: str, snapshot: int) -> InForce:
+def learn(this: Job, rows: DataFrame, outcome: str, facts: Facts) -> InForce:
     """Searches, judges, decides; then whoever is in force learns from all rows."""
     root, registry = this.settings.hdfs.root, Registry(this.settings, outcome)
     champion = store.champion_of(
@@ -63,8 +69,8 @@ def learn(this: Job, rows: DataFrame, outcome: str, snapshot: int) -> InForce:
     if champion is not None and champion.recipe != recipe:
         contestants[CHAMPION] = outcomes.fit(train, outcome, champion.recipe)
     scored = outcomes.score(contestants, train, held, outcome)
-    now = checks.histograms(outcomes.values(rows), champion.distributions if champion else None)
-    decision = decide(this, scored, recipe, champion, now)
+    judged = scored.judged()
+    decision = decide(this, scored, judged, recipe, champion, rows)
     version = f"{outcome}-{recipe.algorithm}-{this.cut.name}"
     checked = [asdict(check) for check in decision.checks]
     if decision.promoted:
@@ -74,26 +80,28 @@ def learn(this: Job, rows: DataFrame, outcome: str, snapshot: int) -> InForce:
     else:
         chosen = InForce(f"no-{outcome}-{this.cut.name}", None, BASELINE, False, checked)
     _settled(this, outcome, outcomes.fit(rows, outcome, chosen.recipe) if chosen.recipe else None, chosen)
-    facts = {"recipe": recipe.to_dict(), "snapshots": {TRAINING_EXAMPLES.name: snapshot}, "examples": rows.count()}
-    facts["distributions"] = {name: asdict(one) for name, one in checks.histograms(outcomes.values(rows)).items()}
-    record(this, registry, version, facts, scored, decision, contestants[CHALLENGER].importances)
+    facts = {**facts, "recipe": recipe.to_dict()}
+    record(this, registry, version, facts, judged, decision, contestants[CHALLENGER].importances)
     return chosen
 
 
-def decide(this: Job, scored: Scored, recipe: Recipe, champion: Champion | None, now: dict[str, Histogram]) -> Decision:
+def decide(
+    this: Job, scored: Scored, judged: Sequence[Judged], recipe: Recipe, champion: Champion | None, rows: DataFrame
+) -> Decision:
     """Asks the gate. The champion's recipe on newer data is compared with the baseline alone."""
-    judged, said = scored.judge(CHALLENGER, "all"), scored.said[CHALLENGER]
-    saved = judged.saved if judged else _UNKNOWN
+    of_all = next((one for one in judged if (one.contestant, one.segment) == (CHALLENGER, EVERYBODY)), None)
+    saved, said = of_all.saved if of_all else _UNKNOWN, scored.said[CHALLENGER]
     over_champion = scored.saved(CHALLENGER, CHAMPION) if CHAMPION in scored.said else _UNKNOWN
     same = champion is not None and champion.recipe == recipe
-    name = champion.version if champion else None
+    name, before = (champion.version, champion.distributions) if champion else (None, {})
+    now = checks.histograms(outcomes.values(rows), before) if before else {}
     return Decision(
         (
             gate.informed(saved, BASELINE),
             gate.better(over_champion, saved, name, same, "log loss saved", BASELINE),
-            gate.calibrated(judged.estimates["ece"].mean if judged else None),
+            gate.calibrated(of_all.estimates["ece"].mean if of_all else None),
             gate.varied(float(said.min()), float(said.max())),
-            gate.drift(champion.distributions if champion else {}, now, this.settings.processing.drift_threshold),
+            gate.drift(before, now, this.settings.processing.drift_threshold),
         )
     )
 
@@ -111,17 +119,14 @@ def record(
     this: Job,
     registry: Registry,
     name: str,
-    facts: dict[str, Any],
-    scored: Scored,
+    facts: Facts,
+    judged: Sequence[Judged],
     decision: Decision,
     importances: Mapping[str, float],
 ) -> None:
     """MLflow's run of this batch and recipe, and its version of the model."""
-    judged = [
-        one for contestant in scored.said for segment in scored.segments if (one := scored.judge(contestant, segment))
-    ]
     run_id = registry.run(name, store.run_tags(this.cut, Recipe.from_dict(facts["recipe"])))
-    everybody = {one.contestant: [asdict(bin_) for bin_ in one.reliability] for one in judged if one.segment == "all"}
+    of_all = [one for one in judged if one.segment == EVERYBODY]
     registry.log(
         run_id,
         parameters={"algorithm": facts["recipe"]["algorithm"], **facts["recipe"]["parameters"]},
@@ -129,9 +134,9 @@ def record(
         documents={
             "gate.json": decision.to_dict(),
             "importances.json": dict(importances),
-            "reliability.json": everybody,
+            "reliability.json": {one.contestant: [asdict(bin_) for bin_ in one.reliability] for one in of_all},
         },
-        figures={"reliability.png": plots.reliability([one for one in judged if one.segment == "all"])},
+        figures={"reliability.png": plots.reliability(of_all)},
         tags={
             "code": code_version.of(this.settings),
             **{f"snapshot.{table}": str(snapshot) for table, snapshot in facts["snapshots"].items()},
@@ -146,7 +151,7 @@ def record(
 def _numbers(judged: Sequence[Judged]) -> dict[str, float | None]:
     numbers: dict[str, float | None] = {}
     for one in judged:
-        place = one.contestant if one.segment == "all" else f"{one.contestant}/{one.segment.replace(': ', '_')}"
+        place = one.contestant if one.segment == EVERYBODY else f"{one.contestant}/{one.segment.replace(': ', '_')}"
         for metric, estimate in {**one.estimates, "log_loss_saved": one.saved}.items():
             base = f"{place}/{metric}"
             numbers |= {base: estimate.mean, f"{base}_low": estimate.low, f"{base}_high": estimate.high}

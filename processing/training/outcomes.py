@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from processing.classification_metrics import Bin, evaluate, log_losses, reliability
-from processing.feature_definitions import ITEM, PAIR, VISITOR, season
+from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, season
 from processing.metrics import Estimate, bootstrap_ratio
 from processing.training import classifiers
 from processing.training.catalog import CLASSIFIERS
@@ -28,6 +28,7 @@ from processing.training.classifiers import Classifier
 from processing.training.recipe import Recipe
 
 CLICKED, CONVERTED = OUTCOMES = ("clicked", "converted")
+EVERYBODY = "all"  # the segment
 BASELINE = "baseline"
 PLACE = "expected_clicks"
 NUMERIC = (
@@ -35,6 +36,7 @@ NUMERIC = (
     *(f"item_{feature.name}" for feature in ITEM),
     *(f"visitor_{feature.name}" for feature in VISITOR),
     *(f"pair_{feature.name}" for feature in PAIR),
+    *(f"covisit_{feature.name}" for feature in COVISIT),
     PLACE,
 )
 CATEGORICAL = ("device_type",)
@@ -67,8 +69,12 @@ class Scored:
     segments: Mapping[str, npt.NDArray[np.bool_]]
     said: Mapping[str, Vector]
 
-    def judge(self, contestant: str, segment: str) -> Judged | None:
-        """None where the segment has one label only."""
+    def judged(self) -> list[Judged]:
+        """Each contestant in each segment that has both labels."""
+        pairs = [(contestant, segment) for contestant in self.said for segment in self.segments]
+        return [one for pair in pairs if (one := self._judge(*pair))]
+
+    def _judge(self, contestant: str, segment: str) -> Judged | None:
         rows = self.segments[segment]
         labels, said = self.labels[rows], self.said[contestant][rows]
         if not 0 < labels.sum() < len(labels):
@@ -148,7 +154,7 @@ def score(models: Mapping[str, Classifier], train: DataFrame, held: DataFrame, o
     _, visitors = np.unique(table["visitor_id"].to_numpy(zero_copy_only=False), return_inverse=True)
     is_new = table["is_new"].to_numpy(zero_copy_only=False).astype(bool)
     devices = np.array([device or "unknown" for device in table["device_type"].to_pylist()], dtype=object)
-    segments = {"all": np.ones(len(table), dtype=bool), "visitors: new": is_new, "visitors: returning": ~is_new}
+    segments = {EVERYBODY: np.ones(len(table), dtype=bool), "visitors: new": is_new, "visitors: returning": ~is_new}
     segments |= {f"device: {device}": devices == device for device in sorted(set(devices))}
     said = {name: table[f"_said_{number}"].to_numpy() for number, name in enumerate(models)}
     return Scored(

@@ -187,14 +187,26 @@ def test_candidates_go_by_their_chance_to_be_clicked_at_one_and_the_same_place(s
         "visitor_id STRING, item_id STRING, time LONG, event_type STRING, expected_clicks DOUBLE",
     )
     items = feature_values.snapshot(events, ["item_id"], ITEM, at)
-    visitors = feature_values.snapshot(events, ["visitor_id"], VISITOR, at).selectExpr("*", "'mobile' AS device_type")
+    visitors = feature_values.snapshot(events, ["visitor_id"], VISITOR, at).selectExpr(
+        "*", "'mobile' AS device_type", "'liked' AS last_item_id"
+    )
+    together = spark.createDataFrame(
+        [("liked", "shown", 2.0, 3.0, 1.5)],
+        "last_item_id STRING, item_id STRING, covisit_views_7d DOUBLE, covisit_views_30d DOUBLE,"
+        " covisit_strength DOUBLE",
+    )
     candidates = spark.createDataFrame(
         [("v1", 0, "unknown"), ("v1", 1, "shown"), ("v1", 2, "liked"), ("v2", 0, "shown")],
         "visitor_id STRING, rank INT, item_id STRING",
     )
-    described = reranking.described(candidates, items, visitors, events, at).persist()
+    described = reranking.described(candidates, items, visitors, together, events, at).persist()
     assert {*described.columns} >= {*NUMERIC, *CATEGORICAL}
     assert {row[PLACE] for row in described.collect()} == {0.05}
+    assert {row["item_id"]: row["covisit_views_30d"] for row in described.collect()} == {
+        "unknown": 0.0,
+        "shown": 3.0,
+        "liked": 0.0,
+    }
     ranked = reranking.reorder(described, model, 2).orderBy("visitor_id", "rank").collect()
     assert [(row["visitor_id"], row["rank"], row["item_id"]) for row in ranked] == [
         ("v1", 0, "liked"),

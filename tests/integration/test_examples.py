@@ -100,6 +100,39 @@ def test_a_planted_leak_is_caught(events: Events) -> None:
     assert finding.rows > 3 and finding.examples[0]["columns"] == "item_clicks_30d"
 
 
+def test_an_impression_knows_what_its_visitor_viewed_last_and_what_followed_it_before(events: Events) -> None:
+    def view(minutes: float, name: str, item: str, visitor: str) -> ClickEvent:
+        return act("page_view", minutes, name, item_id=item, anonymous_id=visitor)
+
+    rows = events(
+        *(view(n, f"from-{n}", "/a", f"other-{n}") for n in range(3)),
+        *(view(n + 5, f"to-{n}", "/b", f"other-{n}") for n in range(3)),  # the last one at 7
+        view(1, "ann-a", "/a", "ann"),
+        act("impression", 6, "when-one-had", item_id="/b"),
+        act("impression", 8, "when-all-had", item_id="/b"),
+        act("impression", 0.5, "before", item_id="/b"),
+        view(9, "ann-c", "/c", "ann"),
+        act("impression", 9, "at-once", item_id="/b"),
+        act("impression", 9.5, "after", item_id="/b"),
+    ).persist()
+    made = examples.build(examples.ripe(rows, 1, LATER, None, LABEL), rows, seen(rows), LATER, LABEL).persist()
+    names = {row["event_id"]: row["message_id"] for row in rows.collect()}
+    assert {
+        names[row["example_id"]]: (row["last_item_id"], row["covisit_views_7d"], row["covisit_strength"])
+        for row in made.collect()
+    } == {
+        "before": (None, 0, 0),
+        "when-one-had": ("/a", 1, pytest.approx(1, abs=1e-3)),
+        "when-all-had": ("/a", 3, pytest.approx(3, abs=1e-3)),
+        "at-once": ("/a", 3, pytest.approx(3, abs=1e-3)),
+        "after": ("/c", 0, 0),
+    }
+    assert not leaks.find(made, seen(rows))
+    leaky = made.selectExpr("* EXCEPT (covisit_views_7d)", "covisit_views_30d + 1 AS covisit_views_7d")
+    [finding] = leaks.find(leaky, seen(rows))
+    assert {one["columns"] for one in finding.examples} == {"covisit_views_7d"}
+
+
 def test_what_stood_at_a_good_place_is_expected_to_be_clicked_more(events: Events) -> None:
     def day(number: int, position: int, clicks: int) -> list[ClickEvent]:
         at = {"position": position, "item_id": f"/{position}"}

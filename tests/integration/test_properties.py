@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from processing import curate, feature_values, sessions
-from processing.feature_definitions import ITEM, PAIR, VISITOR, compute, season
+from processing import covisits, curate, feature_values, sessions
+from processing.feature_definitions import ITEM, PAIR, VISITOR, compute, follows, season
 from tests.integration.conftest import KNOWN, Events, click
 
 if TYPE_CHECKING:
@@ -122,6 +122,30 @@ def test_features_at_a_moment_are_those_of_a_plain_loop(spark: SparkSession, dra
         for row in feature_values.snapshot(seen, subject, features, at).collect():
             wanted = compute(features, history(tuple(row[name] for name in subject)), at)
             assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+
+
+@few
+@given(many(visitor=subjects, item=subjects, time=st.integers(0, 20).map(lambda n: START + n * 600_000), type=types))
+def test_what_follows_what_is_that_of_a_plain_loop(spark: SparkSession, drawn: list[dict[str, Any]]) -> None:
+    """Steps of ten minutes: ties, and views just within half an hour."""
+    rows = [(d["visitor"], d["item"], d["time"], d["type"], 0.05) for d in drawn]
+    seen = spark.createDataFrame(
+        rows, "visitor_id STRING, item_id STRING, time BIGINT, event_type STRING, expected_clicks DOUBLE"
+    ).persist()
+    views = {visitor: [row for row in rows if row[0] == visitor and row[3] == "page_view"] for visitor, *_ in rows}
+    wanted = sorted(
+        (last, item, time) for own in views.values() for last, item, (time, *_) in follows((r[2], r[1]) for r in own)
+    )
+    found = covisits.follows(seen).collect()
+    assert sorted((row["last_item_id"], row["item_id"], row["time"]) for row in found) == wanted
+
+    moments = seen.filter("event_type = 'impression'").selectExpr("uuid() AS moment_id", "visitor_id", "time").persist()
+    moments.count()  # uuid() must not be drawn twice
+    last = moments.join(covisits.last_viewed(moments, seen), "moment_id").collect()
+    assert len(last) == moments.count()
+    for row in last:
+        before = [(time, item) for _, item, time, *_ in views[row["visitor_id"]] if time < row["time"]]
+        assert row["last_item_id"] == (max(before)[1] if before else None)
 
 
 def test_the_season_of_an_example_is_that_of_a_plain_function(spark: SparkSession) -> None:

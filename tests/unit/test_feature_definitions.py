@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from processing.feature_definitions import (
+    COVISIT,
     ITEM,
     PAIR,
     VISITOR,
@@ -16,6 +17,7 @@ from processing.feature_definitions import (
     Rate,
     Recency,
     compute,
+    follows,
     hour_of_week,
     season,
 )
@@ -55,8 +57,20 @@ def test_values_of_a_history() -> None:
     assert compute(features, [], NOW) == {"expected": 0, "lift": 1.0, "demand": 0.0, "since": None}
 
 
+def test_a_view_follows_the_few_that_came_shortly_before_each_item_once() -> None:
+    half = HOUR // 2
+    views = [(NOW, "a"), (NOW + 1, "b"), (NOW + half, "a"), (NOW + half + 1, "c")]
+    found = [(last, item) for last, item, _ in follows(reversed(views))]
+    assert found == [("a", "b"), ("b", "a"), ("a", "c"), ("b", "c")]  # of a by the second view: the first is too old
+    many = [(NOW + n, str(n)) for n in range(8)]
+    assert [last for last, item, _ in follows(many) if item == "7"] == ["2", "3", "4", "5", "6"]
+    assert follows([(NOW, "a"), (NOW + 1, "a")]) == []
+    known = [event for last, item, event in follows(views) if (last, item) == ("a", "b")]
+    assert compute(COVISIT, known, NOW + 1)["views_7d"] == 0 and compute(COVISIT, known, NOW + 2)["views_7d"] == 1
+
+
 def test_names_of_a_subject_are_unique() -> None:
-    for features in (ITEM, VISITOR, PAIR):
+    for features in (ITEM, VISITOR, PAIR, COVISIT):
         names = [feature.name for feature in features]
         assert len(set(names)) == len(names)
 

@@ -1,0 +1,54 @@
+"""Co-visitation: which items people view after which. DataFrames in, DataFrames out.
+
+Spark's side of `feature_definitions.follows`. The features of a visitor and an item are those of the pair (what the
+visitor viewed last, the item): a visitor who has viewed nothing has those of a pair without a history.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from processing import feature_values
+from processing.feature_definitions import COVISIT, FOLLOW_GAP, FOLLOW_REACH, compute, millis
+
+PAIR = ("last_item_id", "item_id")
+PREFIX = "covisit_"
+
+
+def follows(seen: DataFrame) -> DataFrame:
+    """The views that follow another: (last_item_id, item_id, time, event_type, expected_clicks), as `feature_values`
+    reads them. `seen` is what `features.occurrences` gives."""
+    order = Window.partitionBy("visitor_id").orderBy("time", "item_id").rowsBetween(-FOLLOW_REACH, -1)
+    earlier = F.collect_list(F.struct("item_id", "time")).over(order)
+    near = F.filter(
+        F.col("earlier"),
+        lambda one: (one["time"] >= F.col("time") - millis(FOLLOW_GAP)) & (one["item_id"] != F.col("item_id")),
+    )
+    return (
+        _views(seen)
+        .withColumn("earlier", earlier)
+        .withColumn("last_item_id", F.explode(F.array_distinct(F.transform(near, lambda one: one["item_id"]))))
+        .select(*PAIR, *feature_values.EVENT_COLUMNS)
+    )
+
+
+def last_viewed(moments: DataFrame, seen: DataFrame) -> DataFrame:
+    """(moment_id, last_item_id) of `moments`: (moment_id, visitor_id, time): what was viewed last before, if any."""
+    views = _views(seen).select("visitor_id", "time", F.col("item_id").alias("last_item_id"))
+    both = moments.select("moment_id", "visitor_id", "time").unionByName(views, allowMissingColumns=True)
+    # A moment comes before what happens at the same time.
+    order = Window.partitionBy("visitor_id").orderBy("time", F.col("moment_id").isNull(), "last_item_id")
+    last = F.last("last_item_id", ignorenulls=True).over(order.rowsBetween(Window.unboundedPreceding, 0))
+    return both.withColumn("last_item_id", last).filter(F.col("moment_id").isNotNull()).select("moment_id", PAIR[0])
+
+
+def filled(rows: DataFrame) -> DataFrame:
+    """`rows` whose columns of co-visitation are null where the pair has no history."""
+    nothing = compute(COVISIT, [], 0)
+    return rows.fillna({f"{PREFIX}{name}": value for name, value in nothing.items() if value is not None})
+
+
+def _views(seen: DataFrame) -> DataFrame:
+    known = F.col("visitor_id").isNotNull() & F.col("item_id").isNotNull()
+    return seen.filter((F.col("event_type") == "page_view") & known)
