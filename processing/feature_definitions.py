@@ -120,8 +120,9 @@ PAIR: Sequence[Feature] = (
     Decayed("affinity", WEIGHTS, _SEVEN_DAYS),
     Recency("days_since_act", _ACTS),
 )
-# Of two items; their events are what `follows` gives.
-COVISIT: Sequence[Feature] = (*_VIEWS[1:], Decayed("strength", {"page_view": 1.0}, _SEVEN_DAYS))
+# Of two items; their events are what `follows` gives. None remembers more than COVISIT_DAYS.
+COVISIT: Sequence[Feature] = tuple(_VIEWS[1:])
+COVISIT_DAYS = 30
 FOLLOW_GAP, FOLLOW_REACH = timedelta(minutes=30), 5
 
 

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from ingest.events import to_millis
 from processing import covisits, feature_values
-from processing.feature_definitions import COVISIT, ITEM, VISITOR, WEIGHTS, Feature
+from processing.feature_definitions import COVISIT, COVISIT_DAYS, ITEM, VISITOR, WEIGHTS, Feature
 from processing.tables import COVISITS, INTERACTIONS, ITEM_FEATURES, POSITION_RATES, VISITOR_FEATURES, WEEKLY_PROFILE
 
 HALF_LIFE = timedelta(days=30)
@@ -199,8 +199,9 @@ def visitor_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> Dat
 
 
 def covisitation(seen: DataFrame, as_of: datetime) -> DataFrame:
-    """Rows of `covisits` but for `batch`: of each two items of which one was viewed after the other."""
-    rows = _defined(covisits.follows(seen), covisits.PAIR, COVISIT, as_of)
+    """Rows of `covisits` but for `batch`: of each two items of which one was lately viewed after the other."""
+    remembered = to_millis(as_of - timedelta(days=COVISIT_DAYS))
+    rows = _defined(covisits.follows(seen).filter(F.col("time") >= remembered), covisits.PAIR, COVISIT, as_of)
     named = rows.withColumnsRenamed({one.name: f"{covisits.PREFIX}{one.name}" for one in COVISIT})
     return named.withColumn("as_of", F.lit(as_of)).select(*_but_batch(COVISITS.columns))
 

@@ -220,7 +220,7 @@ COVISITS = Table(
     },
     key=("last_item_id", "item_id"),
     required=("as_of",),
-    ranges={"covisit_views_7d": (0, None), "covisit_views_30d": (0, None), "covisit_strength": (0, None)},
+    ranges={"covisit_views_7d": (0, None), "covisit_views_30d": (1, None)},
 )
 POSITION_RATES = Table(
     "position_rates",

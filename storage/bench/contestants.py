@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ from infra.submit import spark_home
 from infra.topics import end_offsets
 from storage import batches, ledger
 from storage.batches import Cut
-from storage.bench.measure import Processes, Program, first_line, measure
+from storage.bench.measure import Processes, Program, first_line, logs_of, measure
 from storage.bench.output import Output, read_back
 from storage.hdfs import Hdfs
 from storage.layout import Layout
@@ -71,7 +71,8 @@ def sink(format_: Format, processes: int = 1) -> Contestant:
         fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
         cut = batches.take(fs, layout, "bench", lambda: end_offsets(settings, layout.topic))
         programs = [_sink_program(settings) for _ in range(processes)]
-        cost, said = measure(name, programs, settings.home, lambda running: _landed(fs, layout, cut, running))
+        logs = logs_of(name, settings.home, processes)
+        cost, said = measure(name, programs, settings.home, lambda running: _landed(fs, layout, cut, running, logs))
         shares = [sum(line["records"] for line in _published(text, layout.topic)) for text in said]
         return asdict(cost) | _checked(fs, f"{settings.hdfs.root}/raw/{layout.topic}", task) | {"shares": shares}
 
@@ -110,9 +111,14 @@ def missing_spark(settings: Settings) -> str:
     return ""
 
 
-def _landed(fs: Hdfs, layout: Layout, cut: Cut, running: Processes) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while sum(len(file.part) for file in batches.files(fs, layout, cut)) < cut.offsets:
+def _landed(fs: Hdfs, layout: Layout, cut: Cut, running: Processes, logs: Sequence[Path]) -> None:
+    """HDFS is asked when a sink has said something, as it does of each file: to be asked costs processor time too."""
+    deadline, said = time.monotonic() + _PATIENCE_SECONDS, -1
+    while True:
+        size = sum(log.stat().st_size for log in logs)
+        if size != said and sum(len(file.part) for file in batches.files(fs, layout, cut)) >= cut.offsets:
+            break
+        said = size
         if any(process.poll() is not None for process in running):
             return  # measure says why
         if time.monotonic() > deadline:

@@ -48,7 +48,7 @@ def measure(
 
     No other child of this process may end meanwhile. Raises ServiceError, with its last words, if one of them fails.
     """
-    logs = [folder / f"{name}-{number}.log" for number in range(len(programs))]
+    logs = logs_of(name, folder, len(programs))
     load, cpu, began = os.getloadavg()[0], _children_cpu(), time.monotonic()
     with ExitStack() as stack:
         processes = [stack.enter_context(_started(*each)) for each in zip(programs, logs, strict=True)]
@@ -64,6 +64,11 @@ def measure(
         if code:
             raise ServiceError(name, f"ended with code {code}: {last_words(text)}")
     return Cost(seconds, _children_cpu() - cpu, peak[0], load), said
+
+
+def logs_of(name: str, folder: Path, programs: int) -> list[Path]:
+    """What each of so many programs writes to its standard error."""
+    return [folder / f"{name}-{number}.log" for number in range(programs)]
 
 
 def first_line(processes: Processes) -> None:

@@ -191,9 +191,8 @@ def test_candidates_go_by_their_chance_to_be_clicked_at_one_and_the_same_place(s
         "*", "'mobile' AS device_type", "'liked' AS last_item_id"
     )
     together = spark.createDataFrame(
-        [("liked", "shown", 2.0, 3.0, 1.5)],
-        "last_item_id STRING, item_id STRING, covisit_views_7d DOUBLE, covisit_views_30d DOUBLE,"
-        " covisit_strength DOUBLE",
+        [("liked", "shown", 2.0, 3.0)],
+        "last_item_id STRING, item_id STRING, covisit_views_7d DOUBLE, covisit_views_30d DOUBLE",
     )
     candidates = spark.createDataFrame(
         [("v1", 0, "unknown"), ("v1", 1, "shown"), ("v1", 2, "liked"), ("v2", 0, "shown")],
