@@ -200,7 +200,7 @@ def visitor_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> Dat
 
 def covisitation(seen: DataFrame, as_of: datetime) -> DataFrame:
     """Rows of `covisits` but for `batch`: of each two items of which one was lately viewed after the other."""
-    remembered = to_millis(as_of - timedelta(days=COVISIT_DAYS))
+    remembered = to_millis(as_of - timedelta(days=COVISIT_DAYS)) + 1
     rows = _defined(covisits.follows(seen).filter(F.col("time") >= remembered), covisits.PAIR, COVISIT, as_of)
     named = rows.withColumnsRenamed({one.name: f"{covisits.PREFIX}{one.name}" for one in COVISIT})
     return named.withColumn("as_of", F.lit(as_of)).select(*_but_batch(COVISITS.columns))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingest.events import Device, Page, to_millis
+from ingest.events import ClickEvent, Device, Page, to_millis
 from processing import features
 from processing.feature_definitions import WEIGHTS
 from tests.integration.conftest import Events, click
@@ -82,3 +82,23 @@ def test_a_visitor_has_one_row_and_a_bot_is_marked(events: Events) -> None:
     ann, bot = features.visitor_features(rows, seen(rows), NOON).orderBy("visitor_id").collect()
     assert (ann["events"], ann["page_views"], ann["items"], ann["add_to_carts"]) == (2, 1, 2, 1)
     assert (ann["recency_days"], ann["is_bot"], bot["is_bot"]) == (1.0, False, True)
+
+
+def test_pairs_of_items_are_remembered_for_a_month(events: Events) -> None:
+    def visit(name: str, days: float, *items: str) -> list[ClickEvent]:
+        start = to_millis(NOON - timedelta(days=days))
+        times = enumerate(range(start, start + 1000 * len(items), 1000))
+        return [
+            click(message_id=f"{name}-{n}", anonymous_id=name, item_id=items[n], occurred_at=time) for n, time in times
+        ]
+
+    rows = events(
+        *visit("ann", 1, "/a", "/b", "/a"),
+        *visit("bob", 10, "/a", "/b"),
+        *visit("cyd", 30 + 1 / 86_400, "/b", "/c"),  # the second view just as long ago as is forgotten
+        click(message_id="bot", anonymous_id="ann", item_id="/d", device=BOT, occurred_at=to_millis(NOON)),
+    )
+    found = features.covisitation(seen(rows), NOON).orderBy("last_item_id", "item_id").collect()
+    assert [tuple(row)[:4] for row in found] == [("/a", "/b", 1.0, 2.0), ("/b", "/a", 1.0, 1.0)]
+    visitors = features.visitor_features(rows, seen(rows), NOON).collect()
+    assert {row["visitor_id"]: row["last_item_id"] for row in visitors} == {"ann": "/a", "bob": "/b", "cyd": "/c"}
