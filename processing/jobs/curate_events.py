@@ -39,7 +39,8 @@ def work(this: Job) -> dict[str, Any]:
     files = batches.files(this.fs, this.layout, this.cut)
     rows = raw.read(this.spark, [this.url(file.path) for file in files], this.cut.starts, this.cut.ends)
     before = iceberg.read(this.spark, EVENTS).filter(F.col("batch") < this.batch)
-    classified = curate.classify(rows, before.filter(F.col("batch").isin(look_back(this))), this.batch).persist()
+    # Not persisted: writing events makes Spark forget whatever was read of them, and a copy of all rows is large.
+    classified = curate.classify(rows, before.filter(F.col("batch").isin(look_back(this))), this.batch)
     newest = features.newest(before) if this.batch > 1 else None
     this.overwrite(EVENTS, curate.curated(classified, newest, this.gap), partial(check_arrivals, this, before))
     this.overwrite(DUPLICATES, curate.duplicates(classified))
