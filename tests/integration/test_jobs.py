@@ -155,7 +155,7 @@ def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
         for table in vars(tables).values()
         if isinstance(table, iceberg.Table) and spark.catalog.tableExists(table.full_name)
     ]
-    assert len(written) == 15
+    assert len(written) == 16
     before = {table.name: rows(spark, table) for table in written}
     assert all(before[name] for name in before)
     fs, root = Hdfs(own), own.hdfs.root
