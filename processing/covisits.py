@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from processing import feature_values
-from processing.feature_definitions import COVISIT, FOLLOW_GAP, FOLLOW_REACH, compute, millis
+from processing.feature_definitions import FOLLOW_GAP, FOLLOW_REACH, millis
 
 PAIR = ("last_item_id", "item_id")
 PREFIX = "covisit_"
@@ -43,10 +43,10 @@ def last_viewed(moments: DataFrame, seen: DataFrame) -> DataFrame:
     return both.withColumn("last_item_id", last).filter(F.col("moment_id").isNotNull()).select("moment_id", PAIR[0])
 
 
-def filled(rows: DataFrame) -> DataFrame:
-    """`rows` whose columns of co-visitation are null where the pair has no history."""
-    nothing = compute(COVISIT, [], 0)
-    return rows.fillna({f"{PREFIX}{name}": value for name, value in nothing.items() if value is not None})
+def last_of_each(seen: DataFrame, at: int) -> DataFrame:
+    """(visitor_id, last_item_id): what each visitor viewed last before `at`, milliseconds since 1970."""
+    last = F.max_by("item_id", F.struct("time", "item_id")).alias(PAIR[0])
+    return _views(seen).filter(F.col("time") < at).groupBy("visitor_id").agg(last)
 
 
 def _views(seen: DataFrame) -> DataFrame:

@@ -11,13 +11,14 @@ go by when events happened, not by when they arrived: a late event counts as if 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from processing import covisits, feature_values
-from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, millis
+from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, Feature, millis
 from processing.tables import TRAINING_EXAMPLES
 
 _DAY, _WEEK, _MONDAY = 86_400_000, 7 * 86_400_000, 4 * 86_400_000  # milliseconds
@@ -59,23 +60,27 @@ def build(impressions: DataFrame, events: DataFrame, seen: DataFrame, as_of: dat
     places = seen.filter(F.col("event_type") == "impression")
     expected = places.groupBy("visitor_id", "item_id", "time").agg(F.max("expected_clicks").alias("expected_clicks"))
     rows = named.join(expected, on=["visitor_id", "item_id", "time"], how="left")
-    subjects = (
-        (seen, ("item_id",), ITEM, "item_"),
-        (seen, ("visitor_id",), VISITOR, "visitor_"),
-        (seen, ("visitor_id", "item_id"), PAIR, "pair_"),
-        (covisits.follows(seen), covisits.PAIR, COVISIT, covisits.PREFIX),
-    )
-    for happened, subject, features, prefix in subjects:
+    for happened, subject, features, prefix in subjects(seen):
         values = feature_values.at_moments(happened, moments.dropna(subset=subject), subject, features, prefix)
         rows = rows.join(values, on="moment_id", how="left")
     return (
-        covisits.filled(rows)
+        feature_values.without_history(rows, COVISIT, covisits.PREFIX)
         .withColumnRenamed("moment_id", "example_id")
         .withColumns({name: F.coalesce(name, F.lit(False)) for name in ("clicked", "converted")})
         .withColumns(_season(F.col("time")))
         .withColumn("as_of", F.lit(as_of))
         .select(*[name for name in TRAINING_EXAMPLES.columns if name != "batch"])
     )
+
+
+def subjects(seen: DataFrame) -> list[tuple[DataFrame, tuple[str, ...], Sequence[Feature], str]]:
+    """Of whom an example has features: (events, columns of the subject, features, prefix of their columns)."""
+    return [
+        (seen, ("item_id",), ITEM, "item_"),
+        (seen, ("visitor_id",), VISITOR, "visitor_"),
+        (seen, ("visitor_id", "item_id"), PAIR, "pair_"),
+        (covisits.follows(seen), covisits.PAIR, COVISIT, covisits.PREFIX),
+    ]
 
 
 def clicked(moments: DataFrame, events: DataFrame, label: timedelta) -> DataFrame:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from processing.feature_definitions import Count, Decayed, Expected, Feature, Rate, Recency, millis
+from processing.feature_definitions import Count, Decayed, Expected, Feature, Rate, Recency, compute, millis
 
 EVENT_COLUMNS = ("time", "event_type", "expected_clicks")
 _DAY = 86_400_000
@@ -55,6 +55,12 @@ def at_moments(
     return found.select(
         "moment_id", *[_stored(_read(feature, reference)).alias(f"{prefix}{feature.name}") for feature in features]
     )
+
+
+def without_history(rows: DataFrame, features: Sequence[Feature], prefix: str) -> DataFrame:
+    """`rows` in which prefix + each feature that is null, as a join leaves it, is that of a subject without events."""
+    nothing = compute(features, [], 0)
+    return rows.fillna({f"{prefix}{name}": value for name, value in nothing.items() if value is not None})
 
 
 def _parts(feature: Feature) -> list[Count | Expected | Decayed | Recency]:

@@ -170,12 +170,6 @@ def item_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> DataFr
 def visitor_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> DataFrame:
     """Rows of `visitor_features` but for `batch`; bots have theirs, marked, without what is defined of people alone."""
     age = F.lit(as_of).cast("double") - F.col("last_at").cast("double")
-    now = (
-        seen.select("visitor_id")
-        .distinct()
-        .select(F.col("visitor_id").alias("moment_id"), "visitor_id", F.lit(to_millis(as_of) + 1).alias("time"))
-    )
-    last = covisits.last_viewed(now.filter(F.col("visitor_id").isNotNull()), seen)
     return (
         events.filter(F.col("visitor_id").isNotNull())
         .groupBy("visitor_id")
@@ -192,7 +186,7 @@ def visitor_features(events: DataFrame, seen: DataFrame, as_of: datetime) -> Dat
         )
         .withColumn("recency_days", F.greatest(F.lit(0.0), age) / _DAY)
         .withColumn("as_of", F.lit(as_of))
-        .join(last.withColumnRenamed("moment_id", "visitor_id"), on="visitor_id", how="left")
+        .join(covisits.last_of_each(seen, to_millis(as_of) + 1), on="visitor_id", how="left")
         .join(_defined(seen, ["visitor_id"], VISITOR, as_of), on="visitor_id", how="left")
         .select(*_but_batch(VISITOR_FEATURES.columns))
     )

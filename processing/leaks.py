@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from processing import covisits
-from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, Feature, Occurrence, compute
+from processing.examples import subjects
+from processing.feature_definitions import Feature, Occurrence, compute
 from processing.quality import Finding
 
 SAMPLE = 50
 MAX_EVENTS = 2_000  # of a subject: one with more would have to be brought to the driver
 _TOLERANCE = 2e-6  # values are rounded to 6 digits
-_SUBJECTS: Mapping[str, tuple[tuple[str, ...], tuple[Feature, ...]]] = {
-    "item_": (("item_id",), tuple(ITEM)),
-    "visitor_": (("visitor_id",), tuple(VISITOR)),
-    "pair_": (("visitor_id", "item_id"), tuple(PAIR)),
-    covisits.PREFIX: (covisits.PAIR, tuple(COVISIT)),
-}
 
 
 def find(examples: DataFrame, seen: DataFrame) -> list[Finding]:
@@ -33,8 +27,7 @@ def find(examples: DataFrame, seen: DataFrame) -> list[Finding]:
     sample = lowest.withColumn("time", F.unix_millis("occurred_at")).persist()
     rows = sample.collect()
     differing: dict[str, list[str]] = defaultdict(list)
-    for prefix, (subject, features) in _SUBJECTS.items():
-        happened = covisits.follows(seen) if prefix == covisits.PREFIX else seen
+    for happened, subject, features, prefix in subjects(seen):
         histories = _histories(sample, happened, subject)
         for row in rows:
             history = histories.get(tuple(row[name] for name in subject))
@@ -59,7 +52,7 @@ def _histories(sample: DataFrame, seen: DataFrame, subject: tuple[str, ...]) -> 
     return histories
 
 
-def _differences(row: Row, prefix: str, features: tuple[Feature, ...], history: list[Occurrence]) -> list[str]:
+def _differences(row: Row, prefix: str, features: Sequence[Feature], history: list[Occurrence]) -> list[str]:
     wanted = compute(features, history, row["time"])
     return [f"{prefix}{name}" for name, value in wanted.items() if not _equal(row[f"{prefix}{name}"], value)]
 

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from processing import covisits, feature_values
-from processing.feature_definitions import ITEM, PAIR, VISITOR, Feature, compute, season
+from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, Feature, season
 from processing.features import PRIOR_CLICK_RATE
 from processing.training.classifiers import Classifier
 from processing.training.outcomes import PLACE
@@ -56,10 +56,10 @@ def described(
         .join(_named(visitors, ["visitor_id"], VISITOR, "visitor_", *_OF_VISITORS), on="visitor_id", how="left")
         .join(_named(pairs, ["visitor_id", "item_id"], PAIR, "pair_"), on=["visitor_id", "item_id"], how="left")
         .join(together.drop("batch", "as_of"), on=list(covisits.PAIR), how="left")
-        .fillna({f"pair_{name}": value for name, value in compute(PAIR, [], at).items() if value is not None})
         .withColumns({**moment, PLACE: F.lit(PRIOR_CLICK_RATE)})
     )
-    return covisits.filled(known)
+    known = feature_values.without_history(known, PAIR, "pair_")
+    return feature_values.without_history(known, COVISIT, covisits.PREFIX)
 
 
 def _named(rows: DataFrame, key: Sequence[str], features: Sequence[Feature], prefix: str, *more: str) -> DataFrame:
