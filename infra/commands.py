@@ -1,21 +1,38 @@
-"""up, down, status, submit, logs, destroy: the commands around the one-machine cluster."""
+"""up, down, status, submit, run, logs, destroy: the commands around the one-machine cluster."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from infra.demo import demo, live_states
 from infra.errors import ServiceError
 from infra.settings import Settings
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.command()
+@click.option("--input", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Events to replay.")
+@click.option(
+    "--format", "format_", type=click.Choice(["access-log", "jsonl"]), default="access-log", show_default=True
+)
+@click.option("--master", help="Where Spark runs: local[N] or yarn.")
+@click.option("--exit", "exit_", is_flag=True, help="Tear down after the summary instead of staying up.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the facts here.")
+@click.pass_context
+def demo(
+    context: click.Context, file: Path | None, format_: str, master: str | None, exit_: bool, json_file: Path | None
+) -> dict[str, Any]:
+    """Run everything end to end: start the servers, replay a log, land, learn, and show what came of it."""
+    from infra.demo import play
+
+    return play(context, file, format_, master, exit_, json_file)
 
 
 @click.command()
@@ -24,6 +41,9 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as 
 @_AS_JSON
 def up(services: tuple[str, ...], extra: tuple[str, ...], as_json: bool) -> dict[str, float]:
     """Start Kafka, HDFS, Airflow, collector, sink and web app, or just SERVICES; wait until each is well."""
+    from rich.console import Console
+
+    from infra.live import live_states
     from infra.services.cluster import Cluster
 
     with live_states(Console(stderr=True), "service") as states:
@@ -57,6 +77,9 @@ def reload() -> list[str]:
 @_AS_JSON
 def status(as_json: bool = False) -> dict[str, Any]:
     """Show each service's state, and the URLs. Exit code 1 unless all are well."""
+    from rich.console import Console
+    from rich.table import Table
+
     from infra.services.cluster import Cluster
 
     settings = Settings.from_env()
@@ -101,6 +124,56 @@ def submit(deploy_mode: str | None, conf: tuple[str, ...], job: str, arguments: 
 
 
 @click.command()
+@click.argument("dag")
+@click.option("--conf", multiple=True, metavar="NAME=VALUE", help="A parameter of the DAG; the value may be JSON.")
+@click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
+@_AS_JSON
+@click.pass_context
+def run(context: click.Context, dag: str, conf: tuple[str, ...], wait: bool, as_json: bool) -> dict[str, Any]:
+    """Start a run of an Airflow DAG: `clickstream run clickstream_hourly --conf cut=NAME --wait`."""
+    from rich.console import Console
+
+    from infra.orchestrator import Orchestrator
+
+    orchestrator = Orchestrator(Settings.from_env())
+    run_id = orchestrator.trigger(dag, dict(map(_parameter, conf)), patience=10)
+    facts: dict[str, Any] = {"dag_id": dag, "run_id": run_id, "url": orchestrator.page(dag, run_id)}
+    if wait:
+        console = Console(stderr=True)
+        with console.status("") as line:
+            facts |= orchestrator.follow(dag, run_id, lambda states: line.update(_progress(states)))
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            if name != "failed":
+                click.echo(f"{name}: {value}")
+    if facts.get("state") == "failed":
+        for task, log in facts["failed"].items():
+            click.echo(f"--- {task}\n{log}", err=True)
+        context.exit(1)
+    return facts
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--conf")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _progress(states: Mapping[str, str]) -> str:
+    """One line: how many tasks have ended, and what the others do."""
+    ended = [state for state in states.values() if state in ("success", "skipped", "failed", "upstream_failed")]
+    told = ("running", "deferred", "up_for_retry")
+    busy = [f"{name} {state}" for name, state in states.items() if state in told or state.startswith("waits")]
+    return f"{len(ended)} of {len(states)} tasks: {', '.join(busy) or 'waiting for the scheduler'}"
+
+
+@click.command()
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
 @click.option("-n", "--lines", default=100, show_default=True, help="How many lines from the end.")
@@ -129,4 +202,4 @@ def destroy(yes: bool) -> None:
     shutil.rmtree(settings.home)
 
 
-commands = [demo, up, down, reload, status, submit, logs, destroy]
+commands = [demo, up, down, reload, status, submit, run, logs, destroy]

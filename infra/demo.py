@@ -19,41 +19,34 @@ from typing import Any
 import click
 import requests
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from infra.errors import ClickstreamError, ServiceError
+from infra.live import live_states
 from infra.orchestrator import Orchestrator
 from infra.services import airflow
 from infra.services.cluster import Cluster
 from infra.settings import Settings
 
-DAG = "clickstream_batch"
+HOURLY, TRAIN = "clickstream_hourly", "clickstream_train"
 
 
 class UnbalancedError(ClickstreamError):
     """Numbers of the demo contradict each other: something was lost or counted twice."""
 
 
-@click.command()
-@click.option("--input", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Events to replay.")
-@click.option(
-    "--format", "format_", type=click.Choice(["access-log", "jsonl"]), default="access-log", show_default=True
-)
-@click.option("--master", help="Where Spark runs: local[N] or yarn.")
-@click.option("--exit", "exit_", is_flag=True, help="Tear down after the summary instead of staying up.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the facts here.")
-@click.pass_context
-def demo(
+def play(
     context: click.Context, file: Path | None, format_: str, master: str | None, exit_: bool, json_file: Path | None
 ) -> dict[str, Any]:
-    """Run everything end to end: start the servers, replay a log, land, learn, and show what came of it."""
+    """All of it; the facts. `file` of None is the log that comes along, `master` of None the settings'."""
     settings = Settings.from_env()
     if master:
         settings = settings.model_copy(update={"spark": settings.spark.model_copy(update={"master": master})})
+    was_up = Cluster(settings).supervisor.running
+    if not was_up:  # one batch is shown: the end of an hour must not begin another
+        settings = settings.model_copy(update={"airflow": settings.airflow.model_copy(update={"schedule": ""})})
     run = _Run(context, settings, Console(stderr=True))
     cluster = Cluster(settings)
-    was_up = cluster.supervisor.running
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with run.stage("up"):
@@ -113,16 +106,18 @@ class _Run:
             self._spool_drained()
         with self.stage("cut"):
             cut = self._command("cut")
-        with self.stage("dag"):
-            ran = self._dag(cut["name"])
-        self.seconds.update(ran["seconds"])
+        orchestrator = Orchestrator(self._settings)
+        with self.stage("hourly"):
+            self._follow(orchestrator, HOURLY, orchestrator.trigger(HOURLY, {"cut": cut["name"]}))
+        with self.stage("train"):
+            self._follow(orchestrator, TRAIN, orchestrator.woken_for(cut["name"], TRAIN))
         with contextlib.redirect_stdout(io.StringIO()):  # the summary shows the same and more
             report = self._command("report", "--batch", cut["name"])
         return {
             **replayed,
             **report,
             "batch": cut["name"],
-            "dag_runs": [{"dag_id": DAG, "state": ran["state"]}],
+            "dag_runs": [{"dag_id": dag, "state": "success"} for dag in (HOURLY, TRAIN)],
             "seconds": self.seconds,
             "urls": Cluster(self._settings).urls(),
         }
@@ -145,15 +140,14 @@ class _Run:
                 raise ServiceError("collector", f"{spooled} events wait in the spool: Kafka does not take them")
             time.sleep(0.2)
 
-    def _dag(self, cut: str) -> dict[str, Any]:
-        orchestrator = Orchestrator(self._settings)
-        run_id = orchestrator.trigger(DAG, {"cut": cut})
+    def _follow(self, orchestrator: Orchestrator, dag: str, run_id: str) -> None:
+        """Shows a run's tasks to its end, and notes what each took. Raises ServiceError when it fails."""
         with live_states(self.console, "task") as states:
-            ran = orchestrator.follow(DAG, run_id, states.update)
+            ran = orchestrator.follow(dag, run_id, states.update)
         if ran["state"] != "success":
-            where = f"{self._settings.airflow.address}/dags/{DAG}/runs/{run_id}"
-            raise ServiceError("airflow", f"run {run_id} of {DAG} failed at {ran['failed']}: see {where}")
-        return ran
+            where = orchestrator.page(dag, run_id)
+            raise ServiceError("airflow", f"run {run_id} of {dag} failed at {list(ran['failed'])}: see {where}")
+        self.seconds.update(ran["seconds"])
 
     def summary(self, facts: dict[str, Any]) -> None:
         """The numbers from lines to model, the time each stage took, and where to look."""
@@ -173,20 +167,3 @@ class _Run:
             self.console.print(f"{name:10} {url}")
         user = self._settings.airflow.username
         self.console.print(f"Airflow's login: {user} / {airflow.password(self._settings)}", markup=False)
-
-
-@contextmanager
-def live_states(console: Console, kind: str) -> Iterator[dict[str, str]]:
-    """A table of states that redraws itself while the block runs."""
-    states: dict[str, str] = {}
-
-    def table() -> Table | str:
-        if not states:
-            return ""
-        shown = Table(kind, "state", box=None)
-        for name, state in states.items():
-            shown.add_row(name, f"[green]{state}" if state in ("healthy", "success") else state)
-        return shown
-
-    with Live(get_renderable=table, console=console, refresh_per_second=4):
-        yield states

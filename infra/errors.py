@@ -1,6 +1,7 @@
 """What can go wrong around the platform, before any event is touched.
 
-ClickstreamError                    every error of this project that a user can act on; the CLI prints it and exits 2
+ClickstreamError                    every error of this project that a user can act on; the CLI prints it and exits 2,
+                                    or MAY_PASS where `may_pass`
 ├── ConfigurationError              settings that are wrong or contradict each other, all of them at once
 ├── ServiceError                    a server did not start, or did not become healthy
 └── DependencyError                 something the machine must bring is missing (a JVM, jars)
@@ -10,9 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Exit codes as in sysexits.h.
+GATE_CLOSED = 65  # EX_DATAERR, of jobs; 3 is that of a JVM without memory
+MAY_PASS = 75  # EX_TEMPFAIL, of commands: a server did not answer
+
 
 class ClickstreamError(Exception):
-    """Base of all errors that have a clear message for the person at the terminal."""
+    """Base of all errors that have a clear message for the person at the terminal; one that `may_pass` is worth a
+    retry."""
+
+    may_pass = False
 
 
 class ConfigurationError(ClickstreamError):

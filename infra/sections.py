@@ -1,12 +1,13 @@
-"""The parts of the settings: every address, path and size of one server or kind of work, with its default.
+"""The parts of the settings that are servers: every address, path and size, with its default.
 
-What the collector's policy is made of stands in infra/policy.py.
+What the collector's policy is made of stands in infra/policy.py, by which rules events are landed and learnt from in
+infra/rules.py.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -15,8 +16,7 @@ from infra.policy import Cookie, Origin, Privacy, Rates, Section, TrackingPlan, 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 Mode = Annotated[str, Field(pattern=r"^[0-7]{3,4}$")]
-Classifier = Literal["logistic", "forest", "gbt"]
-Recommender = Literal["als", "als_explicit", "ease", "cooccurrence", "sessions", "popular"]
+Cron = Annotated[str, Field(pattern=r"^(\S+ \S+ \S+ \S+ \S+)?$")]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
@@ -93,7 +93,8 @@ class Hdfs(Section):
 
 
 class Spark(Section):
-    """How jobs are submitted. `hadoop_conf_dir` is that of an existing YARN; `catalog` the Iceberg catalog's type.
+    """How jobs are submitted. `hadoop_conf_dir` is that of an existing YARN, `yarn_url` that of its ResourceManager's
+    pages, by which Airflow follows and ends drivers in containers; `catalog` is the Iceberg catalog's type.
 
     `python` is the interpreter on YARN's workers, of this one's minor version; it needs no packages, they are shipped.
     `yarn_memory_mb` is what a YARN that `up` starts may give away. Event logs older than `event_log_days` are deleted
@@ -106,6 +107,7 @@ class Spark(Section):
     executor_memory: str = "1g"
     shuffle_partitions: Annotated[int, Field(ge=1)] = 4
     hadoop_conf_dir: OptionalPath = None
+    yarn_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
     catalog: Literal["hadoop", "jdbc", "rest", "hive"] = "hadoop"
     catalog_uri: str = ""
     conf: dict[str, str] = Field(default_factory=dict)
@@ -123,7 +125,12 @@ class Spark(Section):
 
 
 class Airflow(Section):
-    """The orchestrator. `url` is that of an existing one, with its `username` and `password`."""
+    """The orchestrator. `url` is that of an existing one, with its `username` and `password`.
+
+    `schedule`: when a batch is cut, as cron in UTC, from the first `up` on; empty: only by hand. `landing_minutes`: how
+    long a run waits for its batch to land before it fails. `notify_url` is sent a JSON document for each failure,
+    `metrics_url` Airflow's metrics by OTLP over HTTP.
+    """
 
     url: str = ""
     host: str = "127.0.0.1"
@@ -134,6 +141,10 @@ class Airflow(Section):
     log_port: Port = 8793
     trigger_log_port: Port = 8794
     parallelism: Annotated[int, Field(ge=1)] = 2
+    schedule: Cron = "0 * * * *"
+    landing_minutes: Annotated[float, Field(gt=0)] = 60.0
+    notify_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    metrics_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
 
     @property
     def managed(self) -> bool:
@@ -142,6 +153,30 @@ class Airflow(Section):
     @property
     def address(self) -> str:
         return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """`database` with the driver that we bring, psycopg, for PostgreSQL; empty for SQLite in the home."""
+        scheme, _, rest = self.database.partition("://")
+        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else self.database
+
+
+class Lineage(Section):
+    """Where Airflow and Spark tell, as OpenLineage, what was made of what: http(s)://… or file:///…; empty: nowhere."""
+
+    url: Annotated[str, Field(pattern=r"^(https?://.+|file:///.+)?$")] = ""
+
+    @property
+    def file(self) -> str:
+        """The path of a file that events are appended to, if it is one."""
+        return self.url.removeprefix("file://") if self.url.startswith("file:") else ""
+
+    @property
+    def transport(self) -> dict[str, Any]:
+        """As OpenLineage's Python client is told."""
+        if self.file:
+            return {"type": "file", "log_file_path": self.file, "append": True}
+        return {"type": "http", "url": self.url} if self.url else {}
 
 
 class Tls(Section):
@@ -209,79 +244,6 @@ class Collector(Section):
     def verify(self) -> bool | str:
         """What `requests` asks about certificates."""
         return str(self.tls.ca) if self.tls.ca else True
-
-
-class Sink(Section):
-    """What is landed as what, when a file is closed and how much memory its owner may use. `codec` is that of Avro.
-
-    `topics`: more of them than the events and what was rejected, landed as they are. `instance`: this member's name in
-    the group, so that a restart within the session's time moves no partition; each process needs its own.
-    `check_bodies`: decode each event's body before it is landed, for producers that might write broken ones; Parquet
-    does so anyway. One that does not follow its schema is quarantined, while unchecked it would spoil its Avro block.
-    """
-
-    processes: Annotated[int, Field(ge=1)] = 1
-    group: Name = "clickstream-sink"
-    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
-    topics: tuple[Name, ...] = ()
-    metrics_port: Port = 8002
-    format: Literal["avro", "parquet"] = "avro"
-    codec: Literal["zstandard", "deflate", "null"] = "zstandard"
-    check_bodies: bool = False
-    max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
-    max_records: Annotated[int, Field(ge=1)] = 5_000_000
-    max_age_seconds: Annotated[float, Field(gt=0)] = 300.0
-    memory_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
-    cut_poll_seconds: Annotated[float, Field(gt=0)] = 1.0
-    schema_deadline_seconds: Annotated[float, Field(ge=0)] = 60.0
-    publish_timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
-    raw_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
-    quarantine_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
-
-    def process(self, number: int) -> Self:
-        """The settings of one of several, from 1: its own port, and its own name if they have any."""
-        name = f"{self.instance}-{number}" if self.instance and self.processes > 1 else self.instance
-        return self.model_copy(update={"metrics_port": self.metrics_port + number - 1, "instance": name})
-
-
-class Compaction(Section):
-    """When landed files are too small, and how long they stay beside the larger one for readers that began before."""
-
-    target_bytes: Annotated[int, Field(ge=1)] = 128 * 1024 * 1024
-    small_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
-    min_files: Annotated[int, Field(ge=2)] = 8
-    grace_seconds: Annotated[float, Field(ge=0)] = 3600.0
-
-
-class Processing(Section):
-    """Rules of the tables, and how models are found.
-
-    Of `search_algorithms` the first `search_trials` are tried with their own parameters, more trials vary them, until
-    `search_minutes` have passed (0: no limit), `search_jobs` at once. Models of clicks are the best of
-    `click_algorithms`. `drift_threshold`: the population stability index
-    beyond which no challenger is promoted. `mlflow_url` is MLflow's server or database; empty: one in the home.
-    """
-
-    session_gap_minutes: Annotated[int, Field(ge=1)] = 30
-    dedup_days: Annotated[int, Field(ge=0)] = 7
-    recommendations_per_visitor: Annotated[int, Field(ge=1)] = 20
-    feature_days: Annotated[int, Field(ge=30)] = 90
-    label_minutes: Annotated[int, Field(ge=1)] = 30
-    volume_factor: Annotated[float, Field(gt=1)] = 10.0
-    freshness_hours: Annotated[float, Field(gt=0)] = 24.0
-    search_algorithms: Annotated[tuple[Recommender, ...], Field(min_length=1)] = (
-        "als",
-        "ease",
-        "cooccurrence",
-        "sessions",
-        "popular",
-    )
-    search_trials: Annotated[int, Field(ge=0)] = 5
-    search_minutes: Annotated[float, Field(ge=0)] = 0.0
-    search_jobs: Annotated[int, Field(ge=1)] = 1
-    click_algorithms: Annotated[tuple[Classifier, ...], Field(min_length=1)] = ("logistic", "gbt")
-    drift_threshold: Annotated[float, Field(gt=0)] = 0.25
-    mlflow_url: str = ""
 
 
 class Webapp(Section):

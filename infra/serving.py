@@ -64,7 +64,7 @@ def serve(
     listening = given or _bound_socket(service, host, port)
     multiprocessing.set_start_method("fork", force=True)  # a spawned worker has no such socket
     at_work, Drainable.at_work = multiprocessing.Pipe(duplex=False)
-    Drainable.listening = listening
+    Drainable.listening, Drainable.main = listening, os.getpid()
     try:
         server = RollingServer(
             application,
@@ -103,9 +103,10 @@ class Drainable:
     From then on each answer closes its connection, and `clickstream.draining` is in each request's environment.
     """
 
-    # What the main process sets, and its forks have.
+    # What the main process sets, and its forks have; `main` is its pid.
     listening: socket.socket | None = None
     at_work: Connection | None = None
+    main: int = 0
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application, self._draining = application, False
@@ -202,12 +203,15 @@ def log_as_json() -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this worker when its main process was killed, so that the port is free for the next one."""
-    parent = os.getppid()
+    """Ends this worker when its main process was killed, so that the port is free for the next one.
+
+    That may have been before the worker got here, so it is not asked who the parent is now.
+    """
 
     def follow() -> None:
-        while os.getppid() == parent:
+        while True:
+            if os.getppid() != Drainable.main:
+                os.kill(os.getpid(), signal.SIGTERM)  # again and again, since a worker that starts does not hear it yet
             time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, name="end-with-parent", daemon=True).start()

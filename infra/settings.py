@@ -28,7 +28,8 @@ from pydantic_settings import (
 
 from infra.errors import ConfigurationError
 from infra.policy import Section
-from infra.sections import Airflow, Collector, Compaction, Hdfs, Kafka, Processing, Sink, Spark, Webapp
+from infra.rules import Compaction, Processing, Sink
+from infra.sections import Airflow, Collector, Hdfs, Kafka, Lineage, Spark, Webapp
 
 PREFIX = "CLICKSTREAM_"
 CONFIG_DIR = Path(__file__).parent / "config"
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     hdfs: Hdfs = Hdfs()
     spark: Spark = Spark()
     airflow: Airflow = Airflow()
+    lineage: Lineage = Lineage()
     collector: Collector = Collector()
     sink: Sink = Sink()
     compaction: Compaction = Compaction()
@@ -134,7 +136,7 @@ _RELOADED = ("collector", "webapp")
 _TAKEN_AT_START = {"url", "host", "port", "tls", "workers", "threads", "drain_seconds"}
 
 # Never printed; `privacy` as a whole is what an error of the salt shows.
-_SECRETS = {"write_keys", "password", "privacy", "properties"}
+_SECRETS = {"write_keys", "password", "database", "privacy", "properties"}
 
 
 def _reloaded(file: Path) -> set[str]:

@@ -38,12 +38,13 @@ def job_file(job: str) -> str:
 def write_code(settings: Settings) -> Path:
     """Our packages as a .zip for --py-files (a .whl works on the driver and fails on executors)."""
     target = settings.home / "run" / "clickstream.zip"
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    written = target.with_suffix(".new")
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in PACKAGES:
             for file in sorted((_PROJECT / package).rglob("*")):
                 if file.suffix in {".py", ".avsc"}:
                     archive.write(file, file.relative_to(_PROJECT))
-    return target
+    return written.replace(target)  # whole for a job that starts meanwhile
 
 
 def source(module: str) -> Path | None:

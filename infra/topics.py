@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import ServiceError
@@ -98,18 +99,25 @@ def delete_topics(settings: Settings) -> None:
             client.delete_topics(names)
 
 
-def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
-    """partition -> offset of the next record, of all partitions. Raises ServiceError when they can't be read."""
+def end_offsets(settings: Settings, topic: str, moment: datetime | None = None) -> dict[int, int]:
+    """partition -> offset of the next record, of all partitions; with a `moment` of the past, of the first that the
+    broker appended then or later. Raises ServiceError when they can't be read."""
     from kafka import TopicPartition
-    from kafka.admin import OffsetSpec
+    from kafka.admin import OffsetSpec, OffsetTimestamp
 
     with admin(settings) as client:
         described = client.describe_topics([topic])
-        partitions = [p["partition_index"] for t in described for p in t["partitions"]]
+        partitions = [TopicPartition(topic, p["partition_index"]) for t in described for p in t["partitions"]]
         if not partitions:
             raise ServiceError("kafka", f"topic {topic} does not exist (CLICKSTREAM_KAFKA__TOPIC)")
-        found = client.list_partition_offsets({TopicPartition(topic, p): OffsetSpec.LATEST for p in partitions})
-        return {tp.partition: at.offset for tp, at in sorted(found.items())}
+        found = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        ends = {tp.partition: at.offset for tp, at in sorted(found.items())}
+        if moment is None:
+            return ends
+        # Asked last: where nothing was appended since the moment, the end of before is the end of then too.
+        since = OffsetTimestamp(int(moment.timestamp() * 1000))
+        found = client.list_partition_offsets(dict.fromkeys(partitions, since))
+        return ends | {tp.partition: at.offset for tp, at in found.items() if at.offset >= 0}
 
 
 def kafka_problem(settings: Settings) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,6 @@ from storage.proof_commands import AS_JSON, platform
 
 if TYPE_CHECKING:
     from processing.registry import Registry, Version
-    from storage.batches import Cut
-    from storage.hdfs import Hdfs
-    from storage.layout import Layout
 
 _MODEL = click.option(
     "--model",
@@ -61,9 +59,10 @@ def _submit(jobs: list[str], batch: str | None, as_json: bool) -> dict[str, Any]
     """Runs the jobs by spark-submit, with the home's configuration; their logs go to stderr, what they found to
     stdout."""
     from infra.services.cluster import Cluster
+    from storage import ledger
 
     settings, fs, layout = platform()
-    name = batch or newest_curated(fs, layout).name
+    name = batch or ledger.newest_curated(fs, layout).name
     environment = Cluster(settings).environment()
     program = str(Path(environment["PYSPARK_PYTHON"]).with_name("spark-submit"))
     facts: dict[str, Any] = {}
@@ -88,20 +87,6 @@ def _finished(output: str) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(line)
             return {name: value for name, value in found.items() if name not in ("event", "job")}
     return {}
-
-
-def newest_curated(fs: Hdfs, layout: Layout) -> Cut:
-    """The newest cut whose batch went through the publish gate. Raises BatchError when there is none."""
-    from storage import batches, ledger
-    from storage.errors import BatchError
-
-    cut = batches.newest(fs, layout)
-    while cut is not None:
-        found = ledger.recorded(fs, layout, cut.name)
-        if found is not None and found.published_balanced:
-            return cut
-        cut = batches.before(fs, layout, cut)
-    raise BatchError(f"{layout.topic} has no curated batch yet; the DAG clickstream_batch curates one")
 
 
 @click.group()
@@ -155,11 +140,33 @@ def show(version: str, model: str, as_json: bool) -> dict[str, Any]:
     for name, value in facts.items():
         if name not in ("gate", "metrics"):
             click.echo(f"{name}: {value}")
-    for check in facts["gate"]:
-        click.echo(f"gate, {check['name']}: {'passed' if check['passed'] else 'refused'}: {check['detail']}")
+    _show_checks(facts["gate"])
     for name, value in sorted(facts["metrics"].items()):
         if "_low" not in name and "_high" not in name:
             click.echo(f"{name}: {value:.4g}")
+    return facts
+
+
+@models.command("decision")
+@_BATCH
+@_MODEL
+@AS_JSON
+def decision(batch: str | None, model: str, as_json: bool) -> dict[str, Any]:
+    """What the gate said of a batch's challenger, and whose recipe makes the batch's lists."""
+    from processing.training import store
+    from storage import batches, ledger
+
+    settings, fs, layout = platform()
+    cut = batches.get(fs, layout, batch) if batch else ledger.newest_curated(fs, layout)
+    found = store.in_force(fs, settings.hdfs.root, cut, model)
+    facts = {"batch": cut.name, "in_force": found.version, "promoted": found.promoted, "checks": found.checks}
+    if as_json:
+        click.echo(json.dumps(facts))
+        return facts
+    click.echo(
+        f"{cut.name}: {found.version} is in force, the challenger was {'' if found.promoted else 'not '}promoted"
+    )
+    _show_checks(found.checks)
     return facts
 
 
@@ -197,6 +204,11 @@ def _in_force(champion: Version, model: str, as_json: bool) -> dict[str, Any]:
         lists = "its lists are shown" if shown else "no lists are its own; the next batch makes some with its recipe"
         click.echo(f"{champion.name} is champion: {lists}")
     return facts
+
+
+def _show_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    for check in checks:
+        click.echo(f"gate, {check['name']}: {'passed' if check['passed'] else 'refused'}: {check['detail']}")
 
 
 def _facts(version: Version) -> dict[str, Any]:

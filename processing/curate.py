@@ -43,7 +43,7 @@ def classify(raw: DataFrame, earlier: DataFrame, batch: int) -> DataFrame:
     same = Window.partitionBy("key").orderBy("partition", "offset")
     return (
         raw.withColumn("reason", _reason())
-        .withColumn("payload_hash", _payload_hash())
+        .withColumn("payload_hash", payload_hash())
         # An invalid record meets nobody: its key is its own place, which is no event id.
         .withColumn(
             "key",
@@ -105,8 +105,8 @@ def _field(name: str) -> Column:
     return (F.timestamp_millis(value) if name in _TIMES else value).alias(name)
 
 
-def _payload_hash() -> Column:
-    """Two events with the same are the same to all who look at them; the order of a map's entries does not count."""
+def payload_hash() -> Column:
+    """Of the column `event`: two with the same say the same to all; the order of a map's entries does not count."""
     maps = [F.array_sort(F.map_entries(f"event.{name}")) for name in _PAYLOAD_MAPS]
     return F.xxhash64(*[f"event.{name}" for name in _PAYLOAD], *maps)
 

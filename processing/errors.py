@@ -2,19 +2,20 @@
 
 ProcessingError                 base; the job prints it as one line on stderr
 ├── MissingTable                a table, or its rows of this batch, that an earlier job makes: exit 2
-├── OutOfOrder                  an earlier batch was not curated yet: exit 2
+├── OutOfOrder                  an earlier batch was not curated yet, and may be: exit 1
 ├── MissingModel                no model was trained, or none chosen, for this batch: exit 2
 ├── Superseded                  the same job was submitted again and takes over: exit 1
 ├── WrongSchema                 a table's column has another type than this version writes: exit 2
-├── BadRows                     a quality check failed, so nothing was published: exit 1
-└── UnbalancedBatch             the publish gate: landed is not curated + duplicates + invalid: exit 1
+├── NotErased                   a landed file can't be read, so that nobody knows who is in it: exit 65
+├── BadRows                     a quality check failed, so nothing was published: exit 65
+└── UnbalancedBatch             the publish gate: landed is not curated + duplicates + invalid: exit 65
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from infra.errors import ClickstreamError
+from infra.errors import GATE_CLOSED, ClickstreamError
 
 
 class ProcessingError(ClickstreamError):
@@ -53,7 +54,7 @@ class Superseded(ProcessingError):  # noqa: N818
 class UnbalancedBatch(ProcessingError):  # noqa: N818
     """`differences` maps a partition to (landed, curated, duplicates, invalid) that do not add up."""
 
-    exit_code = 1
+    exit_code = GATE_CLOSED
 
     def __init__(self, batch: str, differences: Mapping[int, tuple[int, int, int, int]]) -> None:
         self.batch, self.differences = batch, dict(differences)
@@ -67,11 +68,12 @@ class UnbalancedBatch(ProcessingError):  # noqa: N818
 class OutOfOrder(ProcessingError):  # noqa: N818
     """`earlier` comes before `batch` and was not curated yet: whose event is first could not be told."""
 
+    exit_code = 1
+
     def __init__(self, batch: str, earlier: str) -> None:
         self.batch, self.earlier = batch, earlier
-        super().__init__(
-            f"batch {batch} comes after {earlier}, which is not curated yet: run curate_events on it first"
-        )
+        why = f"comes after {earlier}, which is not curated yet or was refused"
+        super().__init__(f"batch {batch} {why}: run curate_events on it first")
 
 
 class WrongSchema(ProcessingError):  # noqa: N818
@@ -85,8 +87,19 @@ class WrongSchema(ProcessingError):  # noqa: N818
 class BadRows(ProcessingError):  # noqa: N818
     """`findings` of the checks on `table`; which rows they are about is told in `report`, a file on HDFS."""
 
-    exit_code = 1
+    exit_code = GATE_CLOSED
 
     def __init__(self, table: str, batch: str, findings: Sequence[str], report: str) -> None:
         self.table, self.batch, self.findings, self.report = table, batch, list(findings), report
         super().__init__(f"table {table}, batch {batch}, not published: {'; '.join(findings)}: see {report}")
+
+
+class NotErased(ProcessingError):  # noqa: N818
+    """`failed`: path of a landed file -> why whoever is to be forgotten may still be in it."""
+
+    exit_code = GATE_CLOSED
+
+    def __init__(self, failed: Mapping[str, str]) -> None:
+        self.failed = dict(failed)
+        files = "; ".join(f"{path}: {why}" for path, why in self.failed.items())
+        super().__init__(f"requests stay open, since files can't be read: {files}")

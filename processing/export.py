@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
-from itertools import count
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -13,6 +10,7 @@ from pyspark.sql import functions as F
 from processing import iceberg
 from processing.errors import MissingTable
 from processing.job import Job
+from processing.registry import Registry
 from processing.tables import (
     EVALUATIONS,
     EVENTS,
@@ -58,29 +56,22 @@ def report(this: Job) -> dict[str, Any]:
 def write(this: Job, facts: dict[str, Any]) -> str:
     """Writes one complete version and returns its name; readers can't find it before it is complete."""
     root = this.settings.hdfs.root
-    temporary = f"{exports.folder(root)}/_{uuid.uuid4().hex}"
+    temporary = exports.unfinished(root)
     for name, rows in folders(this).items():
         rows.coalesce(1).sortWithinPartitions(*rows.columns[:2]).write.parquet(this.url(f"{temporary}/{name}"))
-    for attempt in count(1):
-        version = facts["model_version"] + ("" if attempt == 1 else f"-{attempt}")
-        if this.fs.exists(exports.folder(root, version)):
-            continue
-        body = json.dumps(facts | {"version": version}, indent=1).encode()
-        this.fs.write_atomically(f"{temporary}/report.json", body, overwrite=True)
-        try:
-            this.fs.rename(temporary, exports.folder(root, version))
-        except FileExistsError:
-            continue  # taken between the question and the rename
-        break
-    return str(version)
+    return exports.name_version(this.fs, root, temporary, facts)
 
 
 def put_in_force(this: Job, version: str) -> bool:
-    """Points CURRENT to the version, unless what is in force was learnt from a later batch."""
-    current = exports.read_report(this.fs, this.settings.hdfs.root)
+    """Points CURRENT to the version, unless what is in force was learnt from a later batch, or somebody has made
+    another model champion since this batch was evaluated: by a rollback, say, whose lists are then shown."""
+    root, champion = this.settings.hdfs.root, Registry(this.settings).champion()
+    current = exports.read_report(this.fs, root)
     if current is not None and current.get("batch_number", 0) > this.batch:
         return False
-    exports.publish_current(this.fs, this.settings.hdfs.root, version)
+    if champion is not None and not store.in_force(this.fs, root, this.cut).is_of(champion.name, this.cut):
+        return False
+    exports.publish_current(this.fs, root, version)
     return True
 
 

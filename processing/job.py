@@ -1,8 +1,8 @@
 """The frame of every job: arguments, settings, one at a time, a session, one line of facts at the end.
 
-Exit codes: 0 done; 1 the publish gate does not balance, a quality check failed, or something broke (with its
-traceback); 2 a bad argument, setting, missing table or batch (one line on stderr, before a session is started where
-that can be told).
+Exit codes: 0 done; 1 something broke, and may work the next time (with its traceback, or one line where HDFS does not
+answer); 2 a bad argument, setting, missing table or batch (one line on stderr, before a session is started where that
+can be told); 3 the publish gate does not balance, or a quality check failed. After 2 and 3 only a person can help.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from processing.iceberg import Table
 from processing.quality import Finding
 from storage import batches
 from storage.batches import Cut
+from storage.errors import Unreachable
 from storage.hdfs import Hdfs
-from storage.layout import Layout
+from storage.layout import Layout, quality_report
 
 Check = Callable[[DataFrame, Table], list[Finding]]
 
@@ -77,13 +78,16 @@ class Job:
         """Replaces the table's rows of this batch. Raises BadRows, and nothing is published, when `check` finds any."""
         publish.overwrite(self.spark, table, rows, self.batch, self._approval(table, check))
 
-    def replace_matching(self, table: Table, rows: DataFrame) -> None:
-        """Deletes rows with `gone`, updates or inserts the others, by the table's key. Raises BadRows."""
-        publish.replace_matching(self.spark, table, rows, self.batch, self._approval(table, quality.rows))
+    def replace_matching(self, table: Table, rows: DataFrame, writer: str = "audit") -> None:
+        """Deletes rows with `gone`, updates or inserts the others, by the table's key. Raises BadRows.
+
+        A `writer` that is not the table's job has another name than that, so that neither takes the other's branch.
+        """
+        publish.replace_matching(self.spark, table, rows, f"{writer}_{self.batch}", self._approval(table, quality.rows))
 
     def _approval(self, table: Table, check: Check) -> publish.Approve:
         """The report of what was found lies on HDFS until a run finds nothing."""
-        path = f"{self.settings.hdfs.root}/quality/{table.name}/batch={self.batch}.json"
+        path = quality_report(self.settings.hdfs.root, table.name, self.batch)
 
         def approve(written: DataFrame) -> None:
             findings = check(written, table)
@@ -111,7 +115,7 @@ def run(name: str, manual: str, work: Callable[[Job], dict[str, Any]], argv: Seq
         facts = _run(name, batch, work)
     except ClickstreamError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, ProcessingError) else 2
+        return error.exit_code if isinstance(error, ProcessingError) else 1 if isinstance(error, Unreachable) else 2
     seconds = round(time.monotonic() - started, 1)
     print(json.dumps({"event": "job_finished", "job": name, "batch": batch, "seconds": seconds, **facts}), flush=True)
     return 0

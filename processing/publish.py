@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from processing.iceberg import Table, create
 
@@ -26,17 +26,20 @@ def overwrite(spark: SparkSession, table: Table, rows: DataFrame, batch: int, ap
     def write(branch: str) -> None:
         frame.writeTo(branch).overwrite(F.col("batch") == batch)
 
-    _publish(spark, table, batch, write, lambda written: approve(written.filter(F.col("batch") == batch)))
+    _publish(spark, table, f"audit_{batch}", write, lambda written: approve(written.filter(F.col("batch") == batch)))
 
 
-def replace_matching(spark: SparkSession, table: Table, rows: DataFrame, batch: int, approve: Approve) -> None:
-    """Rows with `gone` are deleted by the table's key, which is one column, the others updated or inserted."""
-    [key] = table.key
+def replace_matching(
+    spark: SparkSession, table: Table, rows: DataFrame, branch: str, approve: Approve, within: tuple[str, ...] = ()
+) -> None:
+    """Rows with `gone` are deleted, the others updated or inserted, by a branch of that name. Two rows are the same if
+    they have the table's key in common, and the columns `within` which alone it is unique."""
     frame = rows.select(*table.columns, "gone").alias("new")
 
     def write(branch: str) -> None:
+        same = " AND ".join(f"{branch}.{key} = new.{key}" for key in (*within, *table.key))
         (
-            frame.mergeInto(branch, F.expr(f"{branch}.{key} = new.{key}"))
+            frame.mergeInto(branch, F.expr(same))
             .whenMatched(F.col("new.gone"))
             .delete()
             .whenMatched()
@@ -46,19 +49,19 @@ def replace_matching(spark: SparkSession, table: Table, rows: DataFrame, batch: 
             .merge()
         )
 
-    _publish(spark, table, batch, write, approve)
+    _publish(spark, table, branch, write, approve)
 
 
-def _publish(spark: SparkSession, table: Table, batch: int, write: Callable[[str], None], approve: Approve) -> None:
+def delete(spark: SparkSession, table: Table, visitors: DataFrame, until: int) -> None:
+    """Deletes the rows of these visitors (visitor_id) in the batches up to `until`."""
+    name = table.full_name
+    own = F.expr(f"{name}.visitor_id = gone.visitor_id AND {name}.batch <= {until}")
+    _retried(lambda: visitors.alias("gone").mergeInto(name, own).whenMatched().delete().merge())
+
+
+def _publish(spark: SparkSession, table: Table, branch: str, write: Callable[[str], None], approve: Approve) -> None:
     """A commit that lost against another writer is made anew; its conflict is never ignored."""
-    branch = f"audit_{batch}"
 
-    @retry(
-        retry=retry_if_exception(_is_conflict),
-        stop=stop_after_attempt(5),
-        wait=wait_random_exponential(multiplier=0.5, max=10),
-        reraise=True,
-    )
     def attempt() -> None:
         create(spark, table)
         drop = f"ALTER TABLE {table.full_name} DROP BRANCH IF EXISTS {branch}"
@@ -69,7 +72,19 @@ def _publish(spark: SparkSession, table: Table, batch: int, write: Callable[[str
         _fast_forward(spark, table, branch)
         spark.sql(drop)
 
-    attempt()
+    _retried(attempt)
+
+
+def _retried(attempt: Callable[[], None]) -> None:
+    """Tries again after a commit that lost against another writer's."""
+    for one in Retrying(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(5),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        reraise=True,
+    ):
+        with one:
+            attempt()
 
 
 def _fast_forward(spark: SparkSession, table: Table, branch: str) -> None:

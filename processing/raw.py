@@ -17,7 +17,8 @@ _EVENT_FIELDS = ", ".join(
     f"{field['name']}: {EVENTS.columns[field['name']].replace('TIMESTAMP', 'BIGINT')}" for field in SCHEMA["fields"]
 )
 # The same in Spark's words, for a batch without files.
-SCHEMA_DDL = f"partition INT, offset BIGINT, appended_at BIGINT, event STRUCT<{_EVENT_FIELDS}>"
+EVENT_DDL = f"STRUCT<{_EVENT_FIELDS}>"
+SCHEMA_DDL = f"partition INT, offset BIGINT, appended_at BIGINT, event {EVENT_DDL}"
 
 
 def read(spark: SparkSession, paths: Sequence[str], starts: Mapping[int, int], ends: Mapping[int, int]) -> DataFrame:

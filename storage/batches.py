@@ -33,7 +33,10 @@ _LINK = re.compile(r"^(\d{19})\.json$")
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Batch `number`, from 1: offsets starts[p] <= offset < ends[p] of partitions p; `taken_at` is UTC, ISO 8601."""
+    """Batch `number`, from 1: offsets starts[p] <= offset < ends[p] of partitions p.
+
+    `taken_at` is the moment that it ends at, in UTC, ISO 8601; never before that of the cut before it.
+    """
 
     name: str
     number: int
@@ -100,9 +103,12 @@ class RawFile:
     part: Range
 
 
-def take(fs: Hdfs, layout: Layout, name: str, read_ends: Callable[[], dict[int, int]]) -> Cut:
+def take(
+    fs: Hdfs, layout: Layout, name: str, read_ends: Callable[[], dict[int, int]], moment: datetime | None = None
+) -> Cut:
     """Ends a batch now; `read_ends` asks Kafka for partition -> end offset. A name that exists gives the cut it has.
 
+    With a past `moment` they are the ends of then; what an earlier cut holds already stays there.
     Raises BatchError for a name that can't be one, and for offsets that went backwards.
     """
     if not _NAME.match(name):
@@ -113,7 +119,8 @@ def take(fs: Hdfs, layout: Layout, name: str, read_ends: Callable[[], dict[int, 
             _name(fs, layout, last)
         with suppress(FileNotFoundError):
             return Cut.from_json(fs.read(f"{layout.cuts}/{name}.json"))
-        cut = _next(layout, name, last, read_ends())  # asked after the last cut was read: so ends never go back
+        ends = read_ends()  # asked after the last cut was read: so ends never go back
+        cut = _next(layout, name, last, ends) if moment is None else _past(layout, name, last, ends, moment)
         try:
             fs.write_atomically(_link(layout, cut.number), cut.to_json())
         except FileExistsError:
@@ -127,8 +134,19 @@ def _next(layout: Layout, name: str, last: Cut | None, ends: dict[int, int]) -> 
     wrong = [f"p={p}: {o} -> {ends.get(p)}" for p, o in sorted(before.items()) if ends.get(p, -1) < o]
     if wrong:
         raise BatchError(f"{layout.topic} ends before the last cut did: {', '.join(wrong)}; was it created anew?")
-    taken_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    starts = {p: before.get(p, 0) for p in ends}
+    return _follow(layout, name, last, ends, datetime.now(UTC))
+
+
+def _past(layout: Layout, name: str, last: Cut | None, ends: dict[int, int], moment: datetime) -> Cut:
+    if last is not None:
+        ends = last.ends | {p: max(end, last.ends.get(p, 0)) for p, end in ends.items()}
+        moment = max(moment, datetime.fromisoformat(last.taken_at))
+    return _follow(layout, name, last, ends, moment)
+
+
+def _follow(layout: Layout, name: str, last: Cut | None, ends: dict[int, int], moment: datetime) -> Cut:
+    starts = {p: 0 if last is None else last.ends.get(p, 0) for p in ends}
+    taken_at = moment.isoformat(timespec="milliseconds")
     return Cut(name, 1 if last is None else last.number + 1, layout.topic, taken_at, starts, ends)
 
 

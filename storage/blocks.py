@@ -136,6 +136,24 @@ def bodies(header: Header, block: Block) -> Iterator[tuple[int, int, int, bytes]
         yield *head, stream.read(stop - start)
 
 
+def encoded_rows(header: Header, data: bytes, count: int) -> Iterator[tuple[bytes, Any]]:
+    """Each record of an unpacked block: its encoding, and its fields by name. Raises ContainerError."""
+    schema, stream = parse_schema(without_logical_types(header.schema)), io.BytesIO(data)
+    for _ in range(count):
+        start = stream.tell()
+        record = _decode(stream, schema)
+        yield data[start : stream.tell()], record
+    if stream.tell() != len(data):
+        raise ContainerError(f"{len(data) - stream.tell()} bytes in a block after its last record")
+
+
+def encoded(header: Header, record: Mapping[str, Any]) -> bytes:
+    """A record as the file's schema encodes it."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, parse_schema(without_logical_types(header.schema)), dict(record))
+    return out.getvalue()
+
+
 def rows(file: BinaryIO) -> Iterator[Row]:
     """Every record, decoded by the schema in the file. Raises ContainerError at the first that does not follow it."""
     header = read_header(file)

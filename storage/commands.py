@@ -13,6 +13,7 @@ import click
 
 from infra.settings import Settings
 from storage.bench import commands as bench
+from storage.erasure_commands import erasures
 from storage.proof_commands import AS_JSON, BATCH, audit, find_cut, ledger, platform
 from storage.upkeep_commands import compact, redrive
 
@@ -32,6 +33,7 @@ def sink(number: int) -> dict[str, Any]:
     import signal
     import threading
 
+    gc.set_threshold(100_000, 20, 50)  # each poll brings thousands of objects, and none of them in a cycle
     from infra.serving import log_as_json
     from storage.errors import Hung
     from storage.hdfs import Hdfs
@@ -39,7 +41,6 @@ def sink(number: int) -> dict[str, Any]:
     from storage.sink import run
 
     log_as_json()
-    gc.set_threshold(100_000, 20, 50)  # each poll brings thousands of objects, and none of them in a cycle
     settings = Settings.from_env()
     own = settings.sink.process(number)
     settings = settings.model_copy(update={"sink": own})
@@ -121,4 +122,4 @@ def report(batch: str | None, as_json: bool) -> dict[str, Any]:
     return facts
 
 
-commands: list[click.Command] = [sink, cut, ledger, report, audit, compact, redrive, *bench.commands]
+commands: list[click.Command] = [sink, cut, ledger, report, audit, compact, redrive, erasures, *bench.commands]

@@ -11,16 +11,14 @@ Their sisters under quarantine/ stay as they are: whose range lies within a visi
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from infra.sections import Compaction
+from infra.rules import Compaction
 from storage import batches, ledger, merge
 from storage.batches import Cut
 from storage.containers import Codec, FileInfo
@@ -28,11 +26,11 @@ from storage.errors import ContainerError, StorageError
 from storage.hdfs import Entry, Hdfs
 from storage.headers import file_info
 from storage.history import partitions, refresh_files
-from storage.layout import Layout, Range, parse, visible
+from storage.layout import Layout, Range, is_temporary, parse, visible
+from storage.rewrite import rewrite
 
 _THREADS = 2  # the work is HDFS's; each holds one part in memory, and the footers of a group
 _QUESTIONS = 16  # threads that wait for HDFS's answers
-_TEMPORARY = ".compact.tmp"
 _UNFINISHED_SECONDS = 3600.0  # after which a temporary file is taken for one whose writer died
 
 
@@ -201,19 +199,16 @@ def _alike(fs: Hdfs, group: Group) -> Iterator[Group]:
 def write(fs: Hdfs, layout: Layout, group: Group, codec: Codec) -> bool:
     """Writes and publishes one group; False when somebody else did. Raises StorageError when a part is not in order."""
     final = group.name(layout)
-    folder, name = final.rsplit("/", 1)
-    temporary = f"{folder}/_{name}.{uuid.uuid4().hex}{_TEMPORARY}"
-    try:
-        written = _merge(fs, group, temporary, codec)
+
+    def merged(unfinished: str) -> None:
+        written = _merge(fs, group, unfinished, codec)
         if (written.first, written.last) != (group.parts[0].first, group.parts[-1].last):
             raise StorageError(final, f"its parts say {written.first}..{written.last}")
-        fs.rename(temporary, final)
-    except BaseException as error:
-        with suppress(OSError, StorageError):
-            fs.delete(temporary)
-        if isinstance(error, FileExistsError):
-            return False
-        raise
+
+    try:
+        rewrite(fs, final, merged)
+    except FileExistsError:
+        return False
     return True
 
 
@@ -250,8 +245,7 @@ def _tidy_folder(fs: Hdfs, folder: str, grace: float, now: float, done: Compacte
     entries = fs.list(folder)
     old = {entry.name for entry in entries if entry.modified / 1000 + grace <= now}
     for entry in entries:
-        unfinished = entry.name.startswith("_") and entry.name.endswith(_TEMPORARY)
-        if unfinished and entry.modified / 1000 + max(grace, _UNFINISHED_SECONDS) <= now:
+        if is_temporary(entry.name) and entry.modified / 1000 + max(grace, _UNFINISHED_SECONDS) <= now:
             done.deleted += fs.delete(entry.path)
     every = [file for entry in entries if (file := parse(entry.name)) is not None]
     for larger in visible(entry.name for entry in entries):

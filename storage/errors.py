@@ -7,6 +7,7 @@ Fenced                  another owner has taken the partition: drop what is buff
 LogError                Kafka's log and what has been landed contradict each other: loud, never a silent reset
 ContainerError          bytes that are no container of ours
 BatchError              a cut that can't be, or isn't there
+GateClosed              a batch, or what was learnt of it, may not go on
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class StorageError(ClickstreamError):
 
 class Unreachable(StorageError):  # noqa: N818 - the domain's own term
     """No NameNode answers at `address`, or a connection to it or to a DataNode broke."""
+
+    may_pass = True
 
     def __init__(self, path: str, address: str, reason: str) -> None:
         super().__init__(path, f"HDFS at {address} (CLICKSTREAM_HDFS__URL) does not answer: {reason}")
@@ -56,3 +59,11 @@ class ContainerError(ClickstreamError):
 
 class BatchError(ClickstreamError):
     """No such cut, a name that can't be one, or offsets that went backwards."""
+
+
+class GateClosed(ClickstreamError):  # noqa: N818
+    """`what`, a batch or a version, does not pass for `reason`; asking again changes nothing."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what, self.reason = what, reason
+        super().__init__(f"{what}: {reason}")

@@ -8,6 +8,9 @@
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import Collection, Mapping
+from itertools import count
 from typing import Any
 
 from storage.errors import StorageError
@@ -28,6 +31,58 @@ def table(root: str, version: str, name: str) -> str:
 def report(root: str, version: str) -> str:
     """Path of the version's report.json."""
     return f"{folder(root, version)}/report.json"
+
+
+def unfinished(root: str) -> str:
+    """A folder for a version that is being written: no reader finds it."""
+    return f"{folder(root)}/_{uuid.uuid4().hex}"
+
+
+def name_version(fs: Hdfs, root: str, written: str, facts: Mapping[str, Any]) -> str:
+    """Gives the folder `written` its report.json and the name of a version of its own: <model_version>, or with a
+    number behind. Returns the version."""
+    for attempt in count(1):
+        version = facts["model_version"] + ("" if attempt == 1 else f"-{attempt}")
+        if fs.exists(folder(root, version)):
+            continue
+        body = json.dumps({**facts, "version": version}, indent=1).encode()
+        fs.write_atomically(f"{written}/report.json", body, overwrite=True)
+        try:
+            fs.rename(written, folder(root, version))
+        except FileExistsError:
+            continue  # taken between the question and the rename
+        break
+    return str(version)
+
+
+def forget(fs: Hdfs, root: str, visitors: Collection[str]) -> int:
+    """Takes these visitors' rows out of all versions, and says how many they were.
+
+    What is in force is first copied without them, under a version of its own: so who serves it learns of the change.
+    """
+    from storage.parquet_erase import drop_rows  # pyarrow takes a while to import
+
+    def drop(version: str) -> int:
+        return drop_rows(fs, f"{version}/for_visitors", "visitor_id", visitors)
+
+    current = read_current(fs, root)
+    if current is not None:
+        copy = unfinished(root)
+        _copy(fs, folder(root, current), copy)
+        if drop(copy):
+            facts = json.loads(fs.read(report(root, current)))
+            version = name_version(fs, root, copy, facts)
+            if read_current(fs, root) == current:  # or what came meanwhile would be taken back
+                publish_current(fs, root, version)
+        fs.delete(copy, recursive=True)
+    return sum(drop(f"{folder(root)}/{name}") for name in fs.names(folder(root)) if name.startswith("v="))
+
+
+def _copy(fs: Hdfs, source: str, target: str) -> None:
+    """All files of a version but its report."""
+    for place in fs.list(source):
+        for file in fs.list(place.path) if place.is_dir else ():
+            fs.create(f"{target}/{place.name}/{file.name}", [fs.read(file.path)], create_parents=True)
 
 
 def read_current(fs: Hdfs, root: str) -> str | None:

@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from infra.settings import Settings
 from storage.errors import StorageError, Unreachable
@@ -37,8 +37,8 @@ _Names = list[str]  # within the class `list` is a verb
 _OWN_CLUSTER = {"dfs.client.failover.max.attempts": "3"}
 
 
-class _Stalled(Unreachable):
-    """A write has not ended in time, and may never."""
+class _Broken(Unreachable):
+    """DataNodes did not take all of a file, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +143,19 @@ class Hdfs:
             overwrite=False,
             create_parent=create_parents,
         )
-        with self._errors(path), self._client.create(path, options) as file:
-            for chunk in chunks:
-                size += file.write(bytes(chunk))  # anything but bytes is some ten times slower
-            if size and not settings.erasure_coding:
-                file.hsync()
+        with self._errors(path):
+            created = self._client.create(path, options)
+        try:
+            with self._errors(path), created as file:
+                for chunk in chunks:
+                    size += file.write(bytes(chunk))  # anything but bytes is some ten times slower
+                if size and not settings.erasure_coding:
+                    file.hsync()
+        except StorageError as error:
+            ours = error.path == path  # and no file's that the chunks are read from
+            if ours and "QuotaExceeded" not in str(error):
+                raise _Broken(path, self.address, _first_line(error.__cause__ or error)) from error
+            raise
         return size
 
     def rename(self, source: str, target: str, overwrite: bool = False) -> None:
@@ -168,10 +176,13 @@ class Hdfs:
     def write_atomically(self, path: str, data: bytes, overwrite: bool = False) -> None:
         """Readers see nothing, or the whole file. FileExistsError when the name is taken and `overwrite` is False.
 
-        For small files: a try that is not over within some seconds is given up for another.
+        For small files: a try that DataNodes break, or that is not over within some seconds, is given up for another.
         """
         again = Retrying(
-            retry=retry_if_exception_type(_Stalled), stop=stop_after_attempt(_SMALL_WRITE_TRIES), reraise=True
+            retry=retry_if_exception_type(_Broken),
+            stop=stop_after_attempt(_SMALL_WRITE_TRIES),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            reraise=True,
         )
         again(self._write_once, path, data, overwrite)
 
@@ -181,7 +192,7 @@ class Hdfs:
         try:
             if not self._create_in_time(temporary, data):
                 tried = f"{_SMALL_WRITE_TRIES} times {_SMALL_WRITE_SECONDS} s"
-                raise _Stalled(path, self.address, f"no DataNodes took a file of {len(data)} bytes in {tried}")
+                raise _Broken(path, self.address, f"no DataNodes took a file of {len(data)} bytes in {tried}")
             self.rename(temporary, path, overwrite)
         except BaseException:
             with suppress(OSError, StorageError):

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from infra.sections import Sink
+from infra.rules import Sink
 from storage.errors import Fenced
 from storage.metrics import SinkMetrics
 from storage.owned import Owned, Published, wait_for_any
 from storage.source import Partition
 
 log = structlog.get_logger()
+_LOOK_SECONDS = 0.02  # between two looks at how much of a file under way has left memory
 
 
 class Holdings(Mapping[Partition, Owned]):
@@ -73,7 +74,7 @@ class Holdings(Mapping[Partition, Owned]):
                     owned.epoch.release()
                     del self._owned[partition]
                     self._metrics.forget(partition)
-            self._wait_for_any([self._owned[partition] for partition in mine])
+            self._wait_for_any([self._owned[partition] for partition in mine], self._settings.publish_timeout_seconds)
 
     def pump(self) -> None:
         """Starts and ends publishes. Raises Fenced, Hung, or whatever a publish raised."""
@@ -118,22 +119,22 @@ class Holdings(Mapping[Partition, Owned]):
     def _bound_memory(self) -> None:
         """While all files together are too large, waits for those on their way; without any, closes the largest.
 
-        Closing one while others are on their way would free nothing yet, and make small files.
+        Those on their way free memory as they are written. Closing another meanwhile would make small files.
         """
         limit = self._settings.memory_bytes
         while sum(owned.size for owned in self.values()) > limit:
             largest = max(self.values(), key=lambda owned: owned.writer.size)
             if not all(owned.idle for owned in self.values()):
-                self._wait_for_any(self.values())
+                self._wait_for_any(self.values(), _LOOK_SECONDS)
             elif largest.writer.size:
                 largest.writer.seal("memory")
             else:
                 return
             self._publish(self._owned)
 
-    def _wait_for_any(self, partitions: Collection[Owned]) -> None:
-        """Until a publish ends. Raises Hung when one takes too long."""
-        wait_for_any(partitions, self._settings.publish_timeout_seconds)
+    def _wait_for_any(self, partitions: Collection[Owned], seconds: float) -> None:
+        """Until a publish ends, for so long at the most. Raises Hung when one takes too long."""
+        wait_for_any(partitions, seconds)
         self._check_flights(partitions)
 
     def _check_flights(self, partitions: Collection[Owned]) -> None:

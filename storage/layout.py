@@ -6,6 +6,7 @@
 /clickstream/cuts/clicks/<name>.json                                        where a batch ends
 /clickstream/ledger/clicks/<name>.json                                      what became of a batch
 /clickstream/ledger/clicks/published/<name>.json                            what curation counted of it
+/clickstream/ledger/clicks/sessions/<name>.json                             that its sessions were built
 /clickstream/redriven/clicks/p=03/<file>.json                               what of a quarantine file was sent again
 /clickstream/remembered/clicks/p=03/<bucket>.json                           what its files' headers say
 /clickstream/retired/clicks/                                                what is kept of batches whose files are gone
@@ -14,10 +15,12 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 BUCKET = 10_000_000  # offsets; a file never crosses a multiple of it
+_TEMPORARY = ".rewrite.tmp"
 _FILE = re.compile(
     r"^(?P<topic>[A-Za-z0-9._-]+)\+(?P<partition>\d+)\+(?P<first>\d{19})\+(?P<last>\d{19})\.(?P<suffix>\w+)$"
 )
@@ -106,9 +109,25 @@ def visible(names: Iterable[str]) -> list[Range]:
     return seen
 
 
+def temporary(path: str) -> str:
+    """A name beside `path` for a file that will be renamed to it; who dies before that leaves it to compaction."""
+    folder, name = path.rsplit("/", 1)
+    return f"{folder}/_{name}.{uuid.uuid4().hex}{_TEMPORARY}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary` gave this name."""
+    return name.startswith("_") and name.endswith(_TEMPORARY)
+
+
 def split(first: int, last: int) -> Iterator[tuple[int, int]]:
     """`first`..`last` cut where buckets end."""
     while first <= last:
         end = min(last, (first // BUCKET + 1) * BUCKET - 1)
         yield first, end
         first = end + 1
+
+
+def quality_report(root: str, table: str, number: int) -> str:
+    """Where a job tells what it found wrong with its rows of a batch; there is none where nothing is wrong."""
+    return f"{root}/quality/{table}/batch={number}.json"

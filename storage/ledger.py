@@ -137,6 +137,13 @@ def landing(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
     return stored if stored is not None and stored.landed_complete else count(fs, layout, cut)
 
 
+def look(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
+    """The ledger as of now, recorded as soon as it is complete: nobody counts it again."""
+    found = landing(fs, layout, cut)
+    record_landing(fs, layout, found)
+    return found
+
+
 def count(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
     """The ledger from the files' names and headers, and from what curation recorded."""
     asked: dict[int, list[tuple[RawFile, Future[FileInfo]]]] = {partition: [] for partition in sorted(cut.ends)}
@@ -263,6 +270,37 @@ def recorded(fs: Hdfs, layout: Layout, name: str) -> BatchLedger | None:
     return None
 
 
+def balanced(fs: Hdfs, layout: Layout, name: str) -> bool:
+    """Whether the batch went through the publish gate."""
+    found = recorded(fs, layout, name)
+    return found is not None and found.published_balanced
+
+
+def record_sessions(fs: Hdfs, layout: Layout, name: str) -> None:
+    """Keeps that the batch's sessions were built."""
+    fs.write_atomically(_sessions_path(layout, name), b"{}\n", overwrite=True)
+
+
+def finished(fs: Hdfs, layout: Layout, name: str) -> bool:
+    """Whether the batch is through the publish gate and its sessions were built.
+
+    Where no batch is known to have sessions an earlier version, which did not say so, has built them.
+    """
+    if not balanced(fs, layout, name):
+        return False
+    return fs.exists(_sessions_path(layout, name)) or not fs.exists(f"{layout.ledger}/sessions")
+
+
+def newest_curated(fs: Hdfs, layout: Layout) -> Cut:
+    """The newest cut whose batch went through the publish gate. Raises BatchError when there is none."""
+    cut = batches.newest(fs, layout)
+    while cut is not None:
+        if balanced(fs, layout, cut.name):
+            return cut
+        cut = batches.before(fs, layout, cut)
+    raise BatchError(f"{layout.topic} has no curated batch yet; the DAG clickstream_hourly curates one")
+
+
 def path(layout: Layout, name: str) -> str:
     """Where the ledger of the batch of that name lies."""
     return f"{layout.ledger}/{name}.json"
@@ -270,3 +308,7 @@ def path(layout: Layout, name: str) -> str:
 
 def _published_path(layout: Layout, name: str) -> str:
     return f"{layout.ledger}/published/{name}.json"
+
+
+def _sessions_path(layout: Layout, name: str) -> str:
+    return f"{layout.ledger}/sessions/{name}.json"

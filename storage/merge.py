@@ -48,11 +48,11 @@ def merge(fs: Hdfs, paths: Sequence[str], target: str, codec: Codec) -> FileInfo
         yield head
         for path, header in zip(paths, headers, strict=True):
             for block in _blocks(fs, path, header, aim):
-                _digest(sent, block)
-                yield b"".join((varint(block.count), varint(len(block.data)), block.data, sync))
+                digest(sent, block)
+                yield framed(block, sync)
 
     fs.create(target, chunks())
-    _read_back(fs, target, info, sent.digest())
+    read_back(fs, target, info, sent.digest())
     return info
 
 
@@ -166,13 +166,14 @@ def _converted(header: Header, block: Block, aim: Target) -> Block:
     return Block(block.count, COMPRESS[aim.codec](data))
 
 
-def _read_back(fs: Hdfs, path: str, info: FileInfo, sent: bytes) -> None:
+def read_back(fs: Hdfs, path: str, info: FileInfo, sent: bytes) -> None:
+    """Raises StorageError unless the file holds the blocks of which `digest` made `sent`, and says what it must."""
     found, count = hashlib.blake2b(), 0
     with fs.open(path) as file:
         try:
             header = read_header(file)
             for block in blocks(file, header):
-                _digest(found, block)
+                digest(found, block)
                 count += block.count
         except ContainerError as error:
             raise StorageError(path, str(error)) from error
@@ -180,6 +181,12 @@ def _read_back(fs: Hdfs, path: str, info: FileInfo, sent: bytes) -> None:
         raise StorageError(path, f"read back, it is not what was written: {count} of {info.records} records")
 
 
-def _digest(so_far: Any, block: Block) -> None:
+def framed(block: Block, sync: bytes) -> bytes:
+    """The block as it stands in a file."""
+    return b"".join((varint(block.count), varint(len(block.data)), block.data, sync))
+
+
+def digest(so_far: Any, block: Block) -> None:
+    """Takes a block into the hash `so_far`."""
     so_far.update(varint(block.count) + varint(len(block.data)))
     so_far.update(block.data)

@@ -27,9 +27,10 @@ class Owned:
     """One partition of one owner. `published` is the offset up to which files are visible.
 
     `held` are records that wait for a schema, since `held_since` (monotonic seconds), and `held_end` is the end of
-    Kafka's log as heard meanwhile. `trusted` is False until the first records after an assignment or a pause have
-    been seen to follow without a hole, or the hole was asked for again. `heard` are (offset, Kafka's time in
-    milliseconds) of the first records of what is not published yet, now and then.
+    Kafka's log as heard meanwhile. `given_up` are fingerprints of schemas that did not come in time. `trusted` is False
+    until the first records after an assignment or a pause have been seen to follow without a hole, or the hole was
+    asked for again. `heard` are (offset, Kafka's time in milliseconds) of the first records of what is not published
+    yet, now and then.
     """
 
     layout: Layout
@@ -39,6 +40,7 @@ class Owned:
     held: Records = NONE
     held_since: float = 0.0
     held_end: int = 0
+    given_up: set[bytes] = field(default_factory=set)
     trusted: bool = False
     heard: deque[tuple[int, int]] = field(default_factory=deque)
     _queue: deque[Sealed] = field(default_factory=deque)

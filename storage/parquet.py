@@ -66,15 +66,17 @@ class ParquetFile:
         return self._sink.size + (waiting * self._sink.size // self._converted if self._converted else waiting // 6)
 
     def add(self, offset: int, appended_at: int, body: bytes, key: bytes | None = None) -> None:
-        self.extend(offset, (appended_at,), (body,), (key,))
+        self.extend(offset, (appended_at,), (body,), (key,), len(body))
 
-    def extend(self, first: int, times: Sequence[int], bodies: Sequence[bytes], keys: Sequence[bytes | None]) -> None:
+    def extend(
+        self, first: int, times: Sequence[int], bodies: Sequence[bytes], keys: Sequence[bytes | None], size: int
+    ) -> None:
         rows = self._rows
         rows.offsets.extend(range(first, first + len(bodies)))
         rows.times.extend(times)
         rows.keys += keys
         rows.bodies += bodies
-        self._pending += sum(map(len, bodies)) + sum(len(key or b"") for key in keys) + _ROW_OVERHEAD * len(bodies)
+        self._pending += size + sum(len(key or b"") for key in keys) + _ROW_OVERHEAD * len(bodies)
         if self._pending >= ROW_GROUP_BYTES:
             self._convert()
 

@@ -34,7 +34,7 @@ def merge(fs: Hdfs, paths: Sequence[str], target: str, footers: Sequence[bytes] 
     parts = [_part(path, said) for path, said in zip(paths, footers or [footer(fs, p) for p in paths], strict=True)]
     schema, infos = columns(parts[0].footer), [part.info for part in parts]
     info = joined(infos, max(info.fingerprint for info in infos))  # of one with none, all others have the same
-    fs.create(target, _file(schema, _row_groups(fs, parts, schema), info))
+    fs.create(target, pieces(schema, _row_groups(fs, parts, schema), info))
     with ExitStack() as stack:
         written = _open(fs, target, stack)
         found = (written.read_row_group(at) for at in range(written.num_row_groups))
@@ -70,7 +70,7 @@ def _part(path: str, footer: bytes) -> _Part:
         raise StorageError(path, str(error)) from error
 
 
-def _file(schema: pa.Schema, tables: Iterator[pa.Table], info: FileInfo) -> Iterator[bytes]:
+def pieces(schema: pa.Schema, tables: Iterator[pa.Table], info: FileInfo) -> Iterator[bytes]:
     """The file in pieces, as they come."""
     sink = Chunks()
     with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **writer_options(schema)) as writer:

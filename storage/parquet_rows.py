@@ -25,7 +25,7 @@ def rows(file: BinaryIO) -> Iterator[Row]:
                     batch.column("partition").to_pylist(), batch.column("offset").to_pylist(), times, strict=True
                 )
                 values = (
-                    _plain_times(batch.column("event")).to_pylist()
+                    plain_times(batch.column("event")).to_pylist()
                     if is_event
                     else zip(batch.column("key").to_pylist(), batch.column("value").to_pylist(), strict=True)
                 )
@@ -34,7 +34,7 @@ def rows(file: BinaryIO) -> Iterator[Row]:
         raise ContainerError(f"the rows can't be read: {error}") from error
 
 
-def _plain_times(event: Any) -> Any:
+def plain_times(event: Any) -> Any:
     """The struct with its times as integers: a datetime can't hold all of them."""
     import pyarrow as pa
 

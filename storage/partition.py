@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
@@ -67,7 +67,6 @@ class Records:
 
 
 NONE = Records.of(())
-_BODY = itemgetter(slice(codec.HEADER_SIZE, None))  # of a value: an interpreter's loop takes twice the time
 _CHECK_EVERY = 1_000  # records between two looks at the limits
 _ASIDE_OVERHEAD = 200  # bytes that Python's objects take beside what they hold
 
@@ -119,7 +118,7 @@ class PartitionWriter:
         self.end = position
         self.sealed: deque[Sealed] = deque()
         self.unknown: bytes | None = None
-        self.given_up: set[bytes] = set()
+        self._given_up: Collection[bytes] = ()
         self._begin()
 
     @property
@@ -127,12 +126,13 @@ class PartitionWriter:
         """Bytes of memory of the file that is open."""
         return (self._container.size if self._container else 0) + self._aside_size
 
-    def append(self, records: Records, why_gap: Callable[[int], Reason]) -> int:
+    def append(self, records: Records, why_gap: Callable[[int], Reason], given_up: Collection[bytes] = ()) -> int:
         """Adds records in order of offsets; how many were taken: less than all when `unknown` stopped it.
 
-        Offsets before `end` are repetitions and skipped. `why_gap(offset)` says why there is none from that offset on.
+        Offsets before `end` are repetitions and skipped. `why_gap(offset)` says why there is none from that offset on;
+        unknown schemas whose fingerprints are `given_up` don't stop it, but their records are quarantined.
         """
-        self.unknown = None
+        self.unknown, self._given_up = None, given_up
         taken = 0
         while taken < len(records):
             some = records[taken : taken + max(1, self._check_at - self.end + 1)]
@@ -147,12 +147,17 @@ class PartitionWriter:
         """Adds them all at once if they follow without a gap and have the file's schema; else none, and False."""
         if not self._prefix:
             return False
+        values: Any = records.values
         if list(records.offsets) != list(range(self.end, self.end + len(records))):
             return False
-        values: Any = records.values
-        if None in values or not all(map(bytes.startswith, values, repeat(self._prefix))):
+        try:
+            bodies = list(map(bytes.removeprefix, values, repeat(self._prefix)))
+        except TypeError:  # of one that has no value
             return False
-        (self._container or self._open()).extend(self.end, records.times, list(map(_BODY, values)), records.keys)
+        size = sum(map(len, bodies))
+        if sum(map(len, values)) - size != len(self._prefix) * len(values):
+            return False
+        (self._container or self._open()).extend(self.end, records.times, bodies, records.keys, size)
         self.end += len(values)
         if self.end > self._check_at:
             self.roll()
@@ -295,7 +300,7 @@ class PartitionWriter:
         except (CodecError, ContainerError):
             return None, False
         if fingerprint not in registry:
-            if fingerprint in self.given_up:
+            if fingerprint in self._given_up:
                 return None, False
             self.unknown = fingerprint
             return None, True

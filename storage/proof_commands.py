@@ -45,10 +45,12 @@ def ledger(context: click.Context, batch: str | None, every: bool, watch: bool, 
         raise click.UsageError("--all and --batch exclude each other")
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other")
+    from storage import ledger as ledgers
+
     _, fs, layout = platform()
 
     def look() -> list[BatchLedger]:
-        return _all(fs, layout) if every else [_look(fs, layout, find_cut(fs, layout, batch))]
+        return _all(fs, layout) if every else [ledgers.look(fs, layout, find_cut(fs, layout, batch))]
 
     show = _table if every else _show
     if watch:
@@ -131,25 +133,14 @@ def find_cut(fs: Hdfs, layout: Layout, name: str | None) -> Cut:
     return found
 
 
-def _look(fs: Hdfs, layout: Layout, cut: Cut) -> BatchLedger:
-    """The ledger as of now; recorded as soon as it is complete."""
-    from storage import ledger as ledgers
-
-    stored = ledgers.recorded(fs, layout, cut.name)
-    if stored is not None and stored.landed_complete:
-        return stored
-    found = ledgers.count(fs, layout, cut)
-    ledgers.record_landing(fs, layout, found)
-    return found
-
-
 def _all(fs: Hdfs, layout: Layout) -> list[BatchLedger]:
     from concurrent.futures import ThreadPoolExecutor
 
     from storage import batches
+    from storage import ledger as ledgers
 
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda cut: _look(fs, layout, cut), batches.all(fs, layout)))
+        return list(pool.map(lambda cut: ledgers.look(fs, layout, cut), batches.all(fs, layout)))
 
 
 def watch_until_interrupted(show: Callable[[], list[Any]], seconds: float = _WATCH_SECONDS) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from infra.sections import Sink
+from infra.rules import Sink
 from storage.layout import BUCKET
 
 Why = Literal["bytes", "records", "age", "bucket", "cut", "schema", "memory", "released"]

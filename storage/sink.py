@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -26,12 +27,13 @@ from storage.owned import Owned
 from storage.partition import PartitionWriter, Records
 from storage.rolling import Limits
 from storage.schemas import Registry
-from storage.source import End, OutOfRange, Partition, Run, SchemaTopic, Source
+from storage.source import End, Event, OutOfRange, Partition, Run, SchemaTopic, Source
 
 log = structlog.get_logger()
 _THREADS = 8
 _REJOIN_SECONDS = 1.0
 _SCHEMA_POLL_SECONDS = 1.0
+_POLL_SECONDS, _SHORT_POLL_SECONDS = 0.1, 0.01  # the latter while nothing comes and files are on their way
 
 
 class Rejoin(Exception):  # noqa: N818 - not an error: a way to begin anew
@@ -74,8 +76,6 @@ class Session:
         self._topic_ids: dict[str, str] = {}
         self._limits = Limits.of(settings.sink)
         self._registry = Registry()
-        self._schemas = SchemaTopic(settings, self._registry)
-        self._schemas.refresh()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="publish")
         self._cut: batches.Cut | None = None
         self._next_cut_poll = self._next_schema_poll = self._next_report = 0.0
@@ -84,13 +84,18 @@ class Session:
         self._aborting = False
         self._source = Source(settings, list(self._layouts), self._assigned, self._revoked, self._lost)
         self._owned = Holdings(settings.sink, self._pool, metrics, self._check_topic, self._source.commit)
+        self._schemas = SchemaTopic(settings, self._registry)
+        self._schemas.refresh()  # while the group takes us in
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; raises Rejoin or Fenced when a new membership is to take over."""
+        events: Sequence[Event] = ()
         while not stop.is_set():
             self._skipping.clear()
             self._lows.clear()
-            for event in self._source.poll():
+            short = not events and any(owned.flight for owned in self._owned.values())
+            events = self._source.poll(_SHORT_POLL_SECONDS if short else _POLL_SECONDS)
+            for event in events:
                 owned = self._owned.get(event.partition)
                 if owned is None or event.partition in self._skipping:
                     continue  # revoked while it was on its way, or asked for again
@@ -138,8 +143,14 @@ class Session:
 
     def _append(self, partition: Partition, owned: Owned, records: Records) -> None:
         """Leaves in `held` what comes from the first record of an unknown schema on."""
-        taken = owned.writer.append(records, lambda offset: self._why_gap(partition, offset))
-        owned.held = records[taken:]
+
+        def why_gap(offset: int) -> Reason:
+            return self._why_gap(partition, offset)
+
+        owned.held = records[owned.writer.append(records, why_gap) :]
+        if owned.writer.unknown in owned.given_up:
+            self._schemas.refresh()  # it may have come by now: a record that is redriven follows its schema at once
+            owned.held = owned.held[owned.writer.append(owned.held, why_gap, owned.given_up) :]
         if owned.writer.unknown:
             fingerprint = owned.writer.unknown.hex()
             log.warning("unknown_schema", partition=partition, offset=owned.writer.end, fingerprint=fingerprint)
@@ -195,7 +206,7 @@ class Session:
     def _ask_for_schemas(self, now: float) -> None:
         """Goes on with partitions that waited for a schema: it has come, or its time is over."""
         waiting = {p: owned for p, owned in self._owned.items() if owned.held}
-        if waiting or any(owned.writer.given_up for owned in self._owned.values()):
+        if waiting:
             self._schemas.refresh()
         for partition, owned in waiting.items():
             unknown = owned.writer.unknown
@@ -203,7 +214,7 @@ class Session:
                 if now - owned.held_since < self._settings.sink.schema_deadline_seconds:
                     continue
                 log.error("schema_given_up", partition=partition, fingerprint=unknown.hex())
-                owned.writer.given_up.add(unknown)
+                owned.given_up.add(unknown)
             self._append(partition, owned, owned.held)
             if owned.held:
                 owned.held_since = now  # another unknown one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, repeat
@@ -27,7 +27,6 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from infra.settings import Settings
 from infra.topics import unreachable
-from ingest.publisher import producer_config
 from storage.errors import LogError
 from storage.partition import Records
 from storage.schemas import Registry
@@ -62,6 +61,9 @@ class OutOfRange:
     partition: Partition
 
 
+Event = Run | End | OutOfRange
+
+
 def config(settings: Settings, group: str) -> dict[str, Any]:
     """What every consumer here needs; `settings.kafka.properties` override."""
     return {
@@ -77,7 +79,7 @@ def config(settings: Settings, group: str) -> dict[str, Any]:
         "queued.max.messages.kbytes": 32_768,
         # A member killed with -9 holds its partitions until its session ends.
         "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 500,  # by which a member learns that another has come: and waits for its share
+        "heartbeat.interval.ms": 100,  # by which a member learns that another has come: and waits for its share
         "topic.metadata.refresh.interval.ms": 10_000,  # a topic may grow
         "partition.assignment.strategy": "cooperative-sticky",
         "logger": _Log(),
@@ -102,13 +104,13 @@ class Source:
             topics, on_assign=listener(assigned), on_revoke=listener(revoked), on_lost=listener(lost)
         )
 
-    def poll(self, most: int = 1_000, timeout: float = 0.1) -> list[Run | End | OutOfRange]:
+    def poll(self, timeout: float, most: int = 1_000) -> list[Event]:
         """What has come, in order within each partition. Listeners are called from here and from `close` only.
 
         Few at a time, so that a core's cache still has them when they are put into a file.
         """
         messages: list[Any] = self._consumer.consume(most, timeout)
-        events: list[Run | End | OutOfRange | None] = []
+        events: list[Event | None] = []
         at = 0
         for partition, are_records, count in _runs(messages):
             some = messages[at : at + count]
@@ -187,11 +189,11 @@ def _runs(messages: list[Any]) -> Iterable[tuple[Partition, bool, int]]:
     """Neighbours of one kind: their partition, whether they are records, and how many. Mostly that is all of them."""
     topics: list[Any] = list(map(Message.topic, messages))
     numbers: list[Any] = list(map(Message.partition, messages))
-    errors = list(map(Message.error, messages))
     count = len(messages)
-    if count and count == topics.count(topics[0]) == numbers.count(numbers[0]) and not any(errors):
+    of_one = count and count == topics.count(topics[0]) == numbers.count(numbers[0])
+    if of_one and not any(map(Message.error, messages)):
         return [((topics[0], numbers[0]), True, count)]
-    kinds = zip(topics, numbers, map(is_, errors, repeat(None)), strict=True)
+    kinds = zip(topics, numbers, map(is_, map(Message.error, messages), repeat(None)), strict=True)
     return [((topic, number), are, sum(1 for _ in run)) for (topic, number, are), run in groupby(kinds)]
 
 
@@ -199,7 +201,23 @@ def _records(messages: list[Any]) -> Records:
     """By column, each by one loop of the interpreter's own."""
     offsets: Any = list(map(Message.offset, messages))  # never None in a record, though typed so
     times = list(map(itemgetter(1), map(Message.timestamp, messages)))
-    return Records(offsets, times, list(map(Message.key, messages)), list(map(Message.value, messages)))
+    return Records(offsets, times, _Keys(messages), list(map(Message.value, messages)))
+
+
+class _Keys(Sequence[bytes | None]):
+    """Read from the messages when someone asks: of an Avro file's records nobody does."""
+
+    def __init__(self, messages: Sequence[Any]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __getitem__(self, at: Any) -> Any:
+        return _Keys(self._messages[at]) if isinstance(at, slice) else self._messages[at].key()
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        return map(Message.key, self._messages)
 
 
 def _event(message: Message) -> End | OutOfRange | None:
@@ -282,6 +300,8 @@ class SchemaTopic:
 
 def append(settings: Settings, topic: str, values: Sequence[tuple[bytes | None, bytes]]) -> None:
     """Appends (key, value) records to a topic and waits until all are acknowledged. Raises LogError."""
+    from ingest.publisher import producer_config  # the sink appends nothing
+
     producer = Producer(producer_config(settings) | {"delivery.timeout.ms": int(_TIMEOUT * 1000)})
     failed: list[str] = []
     for key, value in values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infra.sections import Compaction
+from infra.rules import Compaction
 from storage import batches, ledger
 from storage.compact import Compacted, compact
 from storage.layout import Layout

@@ -28,11 +28,27 @@ _PORTS = {
     "webapp": ["port"],
 }
 
+_OBEYED = ("AIRFLOW", "CLICKSTREAM_", "HADOOP_", "JAVA_", "KAFKA_", "SPARK_")  # prefixes of variables
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment_as_it_was() -> Iterator[None]:
+    """What a module leaves in the environment, servers that a later one starts would obey."""
+
+    def obeyed() -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name.startswith(_OBEYED)}
+
+    before = obeyed()
+    yield
+    assert obeyed() == before
+
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a fresh home whose ports are free now; nothing runs there yet."""
-    return Settings(home=tmp_path_factory.mktemp("home"), **free_ports())
+    ports = free_ports()
+    # The end of an hour must not begin a run of its own in the midst of a test.
+    return Settings(home=tmp_path_factory.mktemp("home"), **ports | {"airflow": ports["airflow"] | {"schedule": ""}})
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from jgo.env._lockfile import LockedDependency
     from jgo.maven import MavenContext
 
-Bundle = Literal["kafka", "hadoop", "spark", "bench"]
-BUNDLES: tuple[Bundle, ...] = ("kafka", "hadoop", "spark")  # what the platform runs on; `bench` is fetched at need
+Bundle = Literal["kafka", "hadoop", "spark", "lineage", "bench"]
+BUNDLES: tuple[Bundle, ...] = ("kafka", "hadoop", "spark")  # what the platform runs on
+AT_NEED: tuple[Bundle, ...] = ("lineage", "bench")
 _HERE = Path(__file__).parent
 _LAST = "hadoop-client-minicluster"
 

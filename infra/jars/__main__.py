@@ -7,13 +7,13 @@ import sys
 from rich.console import Console
 
 from infra.errors import ClickstreamError
-from infra.jars import BUNDLES, jars, lock
+from infra.jars import AT_NEED, BUNDLES, jars, lock
 
 console = Console(stderr=True)
 try:
     match sys.argv[1:]:
         case ["lock"]:
-            for bundle in (*BUNDLES, "bench"):
+            for bundle in (*BUNDLES, *AT_NEED):
                 lock(bundle)
         case ["fetch"]:
             for bundle in BUNDLES:

@@ -6,8 +6,10 @@ import json
 import secrets
 import sys
 import threading
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -24,6 +26,7 @@ def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
         return [Service("airflow", partial(_problem, settings, "metadatabase"), finish=partial(_make_pools, settings))]
     airflow = settings.airflow
     executable = str(Path(sys.executable).with_name("airflow"))
+    succeed = [sys.executable, "-m", "infra.services.succession"]
     lock, migrated = threading.Lock(), threading.Event()
 
     def migrate() -> None:
@@ -42,7 +45,7 @@ def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
         Service(
             f"airflow-{name}",
             partial(_problem, settings, _HEALTH[name]),
-            [executable, name],
+            [*succeed, f"airflow-{name}", executable, name],
             ports.get(name, {}),
             airflow.host,
             prepare=migrate,
@@ -50,6 +53,15 @@ def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
         )
         for name in _PROCESSES
     ]
+
+
+def spark_connection(settings: Settings) -> dict[str, Any]:
+    """How tasks reach Spark; with the address at which they follow and end a driver in a container of YARN."""
+    spark, extra = settings.spark, {}
+    managed = f"http://{settings.hdfs.host}:{spark.yarn_http_port}" if spark.yarn_managed else ""
+    if spark.master == "yarn" and spark.deploy_mode == "cluster" and (url := spark.yarn_url or managed):
+        extra = {"deploy-mode": "cluster", "yarn_resourcemanager_webapp_address": url}
+    return {"conn_type": "spark", "host": spark.master, "extra": extra}
 
 
 def _make_pools(settings: Settings) -> None:
@@ -93,6 +105,15 @@ def installation_secrets(settings: Settings) -> dict[str, str]:
         file.write_text(json.dumps(made))
     known: dict[str, str] = json.loads(file.read_text())
     return known
+
+
+def first_start(settings: Settings) -> str:
+    """The hour in which this installation was first started, ISO 8601: no interval before it is run."""
+    file = settings.home / "airflow" / "first_start"
+    if not file.exists():
+        now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        file.write_text(now.isoformat())
+    return file.read_text()
 
 
 def password(settings: Settings) -> str:

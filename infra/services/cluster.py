@@ -18,7 +18,7 @@ from typing import Any
 
 import jinja2
 
-from infra import archives, jars, submit
+from infra import archives, class_archive, jars, submit
 from infra.errors import ConfigurationError, ServiceError
 from infra.services import airflow, apps, hadoop, jvm, kafka, spark
 from infra.services.service import Service
@@ -80,10 +80,11 @@ class Cluster:
             # Airflow's processes rename themselves, which must not overwrite the environment by which we know them.
             "SPT_NOENV": "1",
             "AIRFLOW_HOME": str(settings.home / "airflow"),
-            "AIRFLOW_CONN_CLICKSTREAM_SPARK": json.dumps({"conn_type": "spark", "host": settings.spark.master}),
+            "AIRFLOW_CONN_CLICKSTREAM_SPARK": json.dumps(airflow.spark_connection(settings)),
             "SPARK_HOME": str(submit.spark_home()),
             "SPARK_CONF_DIR": str(settings.home / "conf" / "spark"),
             **({"HADOOP_USER_NAME": settings.hdfs.user} if settings.hdfs.user else {}),
+            **({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": url} if (url := settings.airflow.metrics_url) else {}),
             "HADOOP_CONF_DIR": str(submit.hadoop_conf_dir(settings)),
             "YARN_CONF_DIR": str(submit.hadoop_conf_dir(settings)),
             "PYSPARK_PYTHON": settings.spark.python if settings.spark.master == "yarn" else str(python),
@@ -102,7 +103,9 @@ class Cluster:
                 self._check_unchanged()
             else:
                 end(orphans(self.settings))
-            running = {name for name, info in known.items() if info["statename"] in ("RUNNING", "STARTING")}
+            # One that has just died is started again at any moment, and then has its ports.
+            alive = ("RUNNING", "STARTING", "BACKOFF", "EXITED")
+            running = {name for name, info in known.items() if info["statename"] in alive}
             self._check_machine([s for s in services if s.managed and s.name not in running])
             configuration = self._render([s for s in services if s.managed])
             if known:
@@ -233,12 +236,15 @@ class Cluster:
             "python": sys.executable,
             "java_home": jvm.java_home(self.settings),
             "secrets": airflow.installation_secrets(self.settings),
+            "first_start": airflow.first_start(self.settings),
         }
         for name in templates.list_templates(filter_func=lambda name: "/" in name):
             target = home / name if name.startswith("airflow/") else home / "conf" / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch(mode=0o600)
-            target.write_text(templates.get_template(name).render(context))
+            written = target.with_name(f"{target.name}.new")  # a job that starts meanwhile reads a whole file
+            written.touch(mode=0o600)
+            written.write_text(templates.get_template(name).render(context))
+            written.replace(target)
         airflow.write_password_file(self.settings)
         submit.write_code(self.settings)
         return home / "conf" / "supervisor" / "supervisord.conf"
@@ -248,6 +254,9 @@ class Cluster:
         context: dict[str, Any] = {
             "yarn": self._yarn,
             "spark_jars": jars.jars("spark"),
+            "class_path": class_archive.class_path(),
+            "class_archive": class_archive.path() if class_archive.path().exists() else None,
+            "lineage_jars": jars.jars("lineage") if self.settings.lineage.url else [],
             "event_logs": submit.event_logs(self.settings),
             "hadoop_conf_dir": submit.hadoop_conf_dir(self.settings),
             "one_machine": self.settings.spark.yarn_managed and not self.settings.spark.master.startswith("spark://"),

@@ -117,8 +117,8 @@ class Supervisor:
             return getattr(rpc.supervisor, method)(*arguments)
 
 
-def orphans(settings: Settings) -> list[psutil.Process]:
-    """Processes of this home that no supervisor watches: what a killed supervisord left behind.
+def orphans(settings: Settings, service: str = "") -> list[psutil.Process]:
+    """Processes of this home, or of one of its services: what is left of it once whoever watched them was killed.
 
     Every process that we start carries the home and its service's name in its environment, and so do its children.
     """
@@ -128,7 +128,8 @@ def orphans(settings: Settings) -> list[psutil.Process]:
             environment = process.environ()
         except (psutil.Error, OSError):
             continue
-        if environment.get(_HOME) == str(settings.home) and _SERVICE in environment and process.pid != os.getpid():
+        ours = environment.get(_HOME) == str(settings.home) and _SERVICE in environment and process.pid != os.getpid()
+        if ours and environment[_SERVICE] == (service or environment[_SERVICE]):
             found.append(process)
     return found
 

@@ -37,8 +37,7 @@ def jobs(sizes: tuple[int, ...], memory: str, as_json: bool) -> dict[str, Any]:
         from processing.bench.jobs import run
     except ImportError as error:
         raise needs("jobs") from error
-    with Console(stderr=True).status("") as status:
-        facts = run(Settings.from_env(), sizes, memory, status.update)
+    facts = run(Settings.from_env(), sizes, memory, Console(stderr=True).log)
     if as_json:
         click.echo(json.dumps(facts))
     else:

@@ -45,6 +45,7 @@ def _one(settings: Settings, events: int, memory: str, progress: Progress) -> di
         for name in JOBS:
             progress(f"{name} of {events:,} events")
             jobs[name] = _measured(own, Path(folder), name, [submit.job_file(name), "--batch", _BATCH], memory)
+            progress(f"{name}: {jobs[name]['seconds']:.0f} s, {jobs[name]['peak_bytes'] / 1e9:.2f} GB")
         if (curated := jobs["curate_events"]["facts"]["curated"]) != events:
             raise ServiceError("curate_events", f"curated {curated:,} of {events:,} events")
         progress(f"sessions of {events:,} events by DuckDB and by Spark")

@@ -52,7 +52,8 @@ def _write(
     container = Container(event_envelope(SCHEMA), partition, settings.sink.codec)
     offset = first
     for bodies in encoded(numbers, visitors):
-        container.extend(offset, [_STARTS_AT] * len(bodies), bodies, [None] * len(bodies))
+        times, keys = [_STARTS_AT] * len(bodies), [None] * len(bodies)
+        container.extend(offset, times, bodies, keys, sum(map(len, bodies)))
         offset += len(bodies)
     last = first + len(numbers) - 1
     info = FileInfo(layout.topic, partition, first, last, container.finish(), fingerprint=FINGERPRINT.hex())

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from processing import iceberg, identities, job, sessions
 from processing.job import Job
 from processing.tables import EVENTS, IDENTITIES, SESSIONS
+from storage import ledger
 
 _COLUMNS = (
     *("batch", "event_id", "event_type", "occurred_at", "sequence", "visitor_id", "anonymous_id", "user_id"),
@@ -45,6 +46,7 @@ def work(this: Job) -> dict[str, Any]:
     # Last, since what is new among them also says whose sessions are to be renamed.
     this.replace_matching(IDENTITIES, linked.withColumn("gone", F.lit(False)))
     of_batch = rows.filter(F.array_contains("batches", this.batch))
+    ledger.record_sessions(this.fs, this.layout, this.cut.name)
     people, bots = of_batch.agg(F.count_if(~F.col("is_bot")), F.count_if("is_bot")).collect()[0]
     return {"sessions": people + bots, "bot_sessions": bots}
 

@@ -52,7 +52,7 @@ def work(this: Job) -> dict[str, Any]:
 def in_order(this: Job) -> None:
     """Raises OutOfOrder: which of two equal events came first can only be told when all before are there."""
     earlier = batches.before(this.fs, this.layout, this.cut)
-    if earlier and not ledger.published(this.fs, this.layout, earlier.name):
+    if earlier and not ledger.balanced(this.fs, this.layout, earlier.name):
         raise OutOfOrder(this.cut.name, earlier.name)
 
 

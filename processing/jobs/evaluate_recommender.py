@@ -107,7 +107,7 @@ def in_force(this: Job, training: Training, champion: Champion | None, decision:
     if champion is None:
         return InForce(f"{POPULAR}-{this.cut.name}", None, POPULAR, False, checked)
     role = CHALLENGER if champion.recipe == training.recipe else CHAMPION
-    return InForce(f"{champion.version}-on-{this.cut.name}", champion.recipe, role, False, checked)
+    return InForce(store.on_batch(champion.version, this.cut), champion.recipe, role, False, checked)
 
 
 def write(this: Job, training: Training, champion: Champion | None, results: list[Result]) -> None:

@@ -2,7 +2,8 @@
 
 Writes for_visitors, similar, popular and items as Parquet, and report.json with the facts of the batch, to a folder
 that nobody reads, renames it to v=<version> in one step, then points CURRENT to it. A rerun makes a version of its own
-(<model>-<batch>-2 …), so no reader's folder ever changes. An older batch than the one in force does not replace it.
+(<model>-<batch>-2 …), so no reader's folder ever changes. An older batch than the one in force does not replace it,
+nor do the lists of who is no longer champion.
 """
 
 from __future__ import annotations

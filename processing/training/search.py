@@ -2,8 +2,8 @@
 
 Each algorithm's own parameters come first, then TPE (Bergstra et al. 2011) with a fixed seed looks further, until the
 budget is spent; at the end the best recipes of the three best algorithms are blended with a few weights. Explicit ALS
-has its parameters from a grid, by MLlib's CrossValidator on RMSE. With one job at a time and no limit of minutes the
-same data and budget give the same recipe.
+has its parameters from a grid on RMSE, by MLlib's CrossValidator, or by its TrainValidationSplit of many ratings. With
+one job at a time and no limit of minutes the same data and budget give the same recipe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspark.ml.evaluation import RegressionEvaluator
-from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
+from pyspark.ml.tuning import CrossValidator, ParamGridBuilder, TrainValidationSplit
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -27,7 +27,8 @@ from processing.training.recipe import Recipe
 from processing.training.recommenders import BLEND, CANDIDATES
 
 MIN_USERS = 20  # with fewer the choice would be a toss of a coin
-_FOLDS = 3
+_FEW = 500_000  # ratings; of more one split tells as much as three folds
+_FOLDS, _PARTITIONS, _SEED = 3, 16, 42
 _GRID: Mapping[str, Sequence[Any]] = {"rank": (8, 16), "regularization": (0.05, 0.2)}
 _WEIGHTS = ((1.0, 1.0, 1.0), (1.0, 0.5, 0.5), (1.0, 0.5, 0.25), (1.0, 1.0, 0.0), (1.0, 0.5, 0.0))
 
@@ -192,24 +193,28 @@ def _space(algorithm: str) -> Mapping[str, Callable[[Any], Any]]:
     return spaces.get(algorithm, {})
 
 
-def explicit_grid(interactions: DataFrame, jobs: int) -> dict[str, Any]:
-    """Of the grid's parameters of explicit ALS those of the least RMSE, in a cross-validation whose folds are hashes of
-    the pairs: the same for the same pairs."""
+def explicit_grid(interactions: DataFrame, jobs: int, few: int = _FEW) -> dict[str, Any]:
+    """Of the grid's parameters of explicit ALS those of the least RMSE: in a cross-validation, of more than `few` pairs
+    on a single split. Folds and partitions are hashes of the pairs, so that the same pairs give the same."""
     indexed, _, _ = als.index(interactions)
     folded = indexed.withColumn("fold", F.pmod(F.xxhash64("visitor", "item"), F.lit(_FOLDS)).cast("int")).persist()
-    estimator = als.estimator(als.Recipe(explicit=True), folded.count())
+    count = folded.count()
+    estimator = als.estimator(als.Recipe(explicit=True), count)
     grid = ParamGridBuilder().addGrid(estimator.rank, [*_GRID["rank"]])
     grid = grid.addGrid(estimator.regParam, [*_GRID["regularization"]])
     rmse = RegressionEvaluator(metricName="rmse", labelCol="rating", predictionCol="prediction")
-    validator = CrossValidator(
-        estimator=estimator,
-        estimatorParamMaps=grid.build(),
-        evaluator=rmse,
-        numFolds=_FOLDS,
-        foldCol="fold",
-        parallelism=jobs,
-    )
-    fitted = validator.fit(folded)
-    means = [float("inf") if math.isnan(mean) else mean for mean in fitted.avgMetrics]
-    best = validator.getEstimatorParamMaps()[means.index(min(means))]
+    choices = grid.build()
+    tried: dict[str, Any] = {
+        "estimator": estimator,
+        "estimatorParamMaps": choices,
+        "evaluator": rmse,
+        "parallelism": jobs,
+    }
+    if count <= few:
+        errors = CrossValidator(**tried, numFolds=_FOLDS, foldCol="fold").fit(folded).avgMetrics
+    else:
+        pairs = folded.repartition(_PARTITIONS, "visitor", "item")
+        errors = TrainValidationSplit(**tried, trainRatio=1 - 1 / _FOLDS, seed=_SEED).fit(pairs).validationMetrics
+    errors = [float("inf") if math.isnan(error) else error for error in errors]
+    best = choices[errors.index(min(errors))]
     return {"rank": best[estimator.rank], "regularization": best[estimator.regParam]}

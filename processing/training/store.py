@@ -79,6 +79,15 @@ class InForce:
     promoted: bool
     checks: list[dict[str, Any]]
 
+    def is_of(self, champion: str, cut: Cut) -> bool:
+        """Whether the lists of the batch are this version's, or its recipe's on new data."""
+        return self.version in (champion, on_batch(champion, cut))
+
+
+def on_batch(version: str, cut: Cut) -> str:
+    """The name of a version's recipe, fitted to the data of a later batch."""
+    return f"{version}-on-{cut.name}"
+
 
 def registered(training: Training) -> dict[str, Any]:
     """What the registry keeps of a model for later batches."""

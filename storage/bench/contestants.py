@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from infra import jars
 from infra.errors import DependencyError, ServiceError
-from infra.sections import Sink
+from infra.rules import Sink
 from infra.services.jvm import java_home
 from infra.serving import free_port
 from infra.settings import Settings
@@ -64,7 +64,7 @@ def consume(task: Task, name: str) -> dict[str, Any]:
 
 
 def sink(format_: Format, processes: int = 1) -> Contestant:
-    """`clickstream sink`, from its start until the cut at the topic's end is known to have landed."""
+    """`clickstream sink`, from its start until files account for all offsets up to the topic's end."""
 
     def play(task: Task, name: str) -> dict[str, Any]:
         settings = task.own(name, **({"format": format_} if format_ != "avro" else {}))
@@ -73,6 +73,8 @@ def sink(format_: Format, processes: int = 1) -> Contestant:
         programs = [_sink_program(settings) for _ in range(processes)]
         logs = logs_of(name, settings.home, processes)
         cost, said = measure(name, programs, settings.home, lambda running: _landed(fs, layout, cut, running, logs))
+        if missing := ledger.landing(fs, layout, cut).missing:
+            raise ServiceError("sink", f"offsets are not accounted for: {missing}")
         shares = [sum(line["records"] for line in _published(text, layout.topic)) for text in said]
         return asdict(cost) | _checked(fs, f"{settings.hdfs.root}/raw/{layout.topic}", task) | {"shares": shares}
 
@@ -117,16 +119,13 @@ def _landed(fs: Hdfs, layout: Layout, cut: Cut, running: Processes, logs: Sequen
     while True:
         size = sum(log.stat().st_size for log in logs)
         if size != said and sum(len(file.part) for file in batches.files(fs, layout, cut)) >= cut.offsets:
-            break
+            return
         said = size
         if any(process.poll() is not None for process in running):
             return  # measure says why
         if time.monotonic() > deadline:
             raise ServiceError("sink", f"has not landed {cut.offsets:,} records within {_PATIENCE_SECONDS} s")
         time.sleep(_LOOK_SECONDS)
-    missing = ledger.landing(fs, layout, cut).missing
-    if missing:
-        raise ServiceError("sink", f"offsets are not accounted for: {missing}")
 
 
 def _published(text: str, topic: str) -> list[Any]:

@@ -23,7 +23,7 @@ from tests.conftest import free_ports
 from tests.faults.failing_sink import Fault
 from tests.integration.landing import Landing
 from tests.integration.sandbox import event, own_topics, publish_schema
-from tests.waiting import eventually
+from tests.waiting import Worker, eventually
 
 ROOT = Path(__file__).parents[2]
 SESSION = {"session.timeout.ms": "6000"}  # a member killed with -9 holds its partitions so long; the least a broker has
@@ -140,6 +140,12 @@ class Supervised:
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
+
+
+def goes_on(place: Landing, seconds: float = 90.0, worker: Worker | None = None) -> None:
+    """Waits until each of its two partitions has a few files more."""
+    before = [len(place.files(place.layout, partition)) for partition in (0, 1)]
+    eventually(lambda: all(len(place.files(place.layout, p)) > before[p] + 2 for p in (0, 1)), seconds, worker)
 
 
 @contextmanager

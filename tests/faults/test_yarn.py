@@ -8,6 +8,7 @@ import subprocess
 import venv
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ import pytest
 import requests
 
 from infra import archives, submit
-from infra.jars import jars
 from infra.services import spark as spark_services
 from infra.services.cluster import Cluster
 from infra.settings import Settings
@@ -68,27 +68,6 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield settings
     finally:
         cluster.down()
-
-
-@pytest.fixture(scope="module")
-def reader(own: Settings) -> Iterator[SparkSession]:
-    """A session in this process that reads the same tables."""
-    from pyspark.sql import SparkSession
-
-    catalog = "spark.sql.catalog.clickstream"
-    conf = {
-        "spark.jars": ",".join(map(str, jars("spark"))),
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.ui.enabled": "false",
-        catalog: "org.apache.iceberg.spark.SparkCatalog",
-        f"{catalog}.type": "hadoop",
-        f"{catalog}.warehouse": f"{own.hdfs.address}{own.hdfs.root}/warehouse",
-        f"{catalog}.cache-enabled": "false",
-    }
-    session = SparkSession.builder.master("local[1]").config(map=conf).getOrCreate()
-    yield session
-    session.stop()
 
 
 def landed(settings: Settings, name: str) -> list[ClickEvent]:
@@ -247,3 +226,30 @@ def test_what_lies_on_hdfs_is_not_uploaded_again(own: Settings) -> None:
     shell = spark_services.FsShell(own, Cluster(own).environment())
     assert spark_services.upload(own, shell, [archives.spark(), archives.environment()]) == []
     assert fs.list(library) == before
+
+
+def test_a_task_follows_its_driver_in_a_container_and_ends_it(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_containers = own.model_copy(update={"spark": own.spark.model_copy(update={"deploy_mode": "cluster"})})
+    environment = Cluster(in_containers).environment()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "dags"))
+    import stages
+    from airflow.sdk.exceptions import AirflowFailException
+
+    known = set(applications(own))
+    with pytest.raises(AirflowFailException, match=r"curate_events --batch nowhere: a bad argument, .* batch"):
+        stages.SparkJob(task_id="curate", job="curate_events", batch="nowhere", outlets=[]).execute({})
+    [failed] = [one for id_, one in applications(own).items() if id_ not in known]
+    assert "User application exited with status 2" in failed["diagnostics"]
+
+    landed(own, "ended")
+    task = stages.SparkJob(task_id="curate", job="curate_events", batch="ended", outlets=[])
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(task.execute, {})
+        eventually(lambda: data_files(own, "ended") > 0, 240)
+        task.on_kill()
+        with pytest.raises(RuntimeError, match="state: KILLED"):
+            running.result(60)
+    eventually(lambda: not containers(own, DRIVER), 30)

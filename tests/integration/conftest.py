@@ -18,8 +18,36 @@ from storage.batches import Cut
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from storage.hdfs import Hdfs
+    from storage.layout import Layout
+
 Events = Callable[..., "DataFrame"]
+Run = Callable[[str, str], int]  # (job, batch) -> exit code
 KNOWN = "event_id STRING, batch BIGINT, partition INT, offset BIGINT, payload_hash BIGINT"  # as curation looks back
+
+
+@pytest.fixture
+def corner(cluster_settings: Settings) -> Settings:
+    """Settings of the running servers with a topic and an HDFS root that one test has for itself."""
+    from tests.integration.sandbox import own_corner
+
+    return own_corner(cluster_settings)
+
+
+@pytest.fixture
+def fs(corner: Settings) -> Hdfs:
+    """The corner's HDFS."""
+    from storage.hdfs import Hdfs
+
+    return Hdfs(corner)
+
+
+@pytest.fixture
+def layout(corner: Settings) -> Layout:
+    """Where things lie in the corner."""
+    from storage.layout import Layout
+
+    return Layout(corner.hdfs.root, corner.kafka.topic)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +101,16 @@ def tables_dropped(spark: SparkSession) -> Iterator[None]:
     drop()
     yield
     drop()
+
+
+@pytest.fixture
+def run(own: Settings, tables_dropped: None, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a job's main for a batch in this process, with the settings `own` of the test's module; its exit code."""
+    import importlib
+
+    for name, value in own.to_env().items():
+        monkeypatch.setenv(name, value)
+    return lambda job, batch: importlib.import_module(f"processing.jobs.{job}").main(["--batch", batch])
 
 
 def click(**fields: Any) -> ClickEvent:

@@ -25,16 +25,6 @@ def corner(cluster_settings: Settings) -> Settings:
     return own.model_copy(update={"kafka": own.kafka.model_copy(update=nobody)})
 
 
-@pytest.fixture
-def fs(corner: Settings) -> Hdfs:
-    return Hdfs(corner)
-
-
-@pytest.fixture
-def layout(corner: Settings) -> Layout:
-    return Layout(corner.hdfs.root, corner.kafka.topic)
-
-
 def land_some(fs: Hdfs, layout: Layout) -> None:
     for partition in (0, 1):
         lander = Lander(fs, layout, partition)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import fastavro
 import pytest
 
-from infra.sections import Compaction
+from infra.rules import Compaction
 from infra.settings import Settings
 from storage import batches, ledger
 from storage.audit import audit
@@ -20,26 +20,10 @@ from storage.epochs import claim, position
 from storage.hdfs import Hdfs
 from storage.headers import file_info
 from storage.layout import Layout
-from tests.integration.sandbox import own_corner
 from tests.integration.test_ledger import facts, run
 from tests.landing import UNREADABLE, Lander, files, newer_event, rows
 
 RULES = Compaction(min_files=2, grace_seconds=3600)
-
-
-@pytest.fixture
-def corner(cluster_settings: Settings) -> Settings:
-    return own_corner(cluster_settings)
-
-
-@pytest.fixture
-def fs(corner: Settings) -> Hdfs:
-    return Hdfs(corner)
-
-
-@pytest.fixture
-def layout(corner: Settings) -> Layout:
-    return Layout(corner.hdfs.root, corner.kafka.topic)
 
 
 def land_some(fs: Hdfs, layout: Layout) -> None:
@@ -110,7 +94,7 @@ def test_beside_an_owner_that_goes_on_publishing_nothing_is_touched_that_is_open
 
 KILLED = """
 import os, sys, time
-from infra.sections import Compaction
+from infra.rules import Compaction
 from infra.settings import Settings
 from storage.compact import compact
 from storage.hdfs import Hdfs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from infra.errors import GATE_CLOSED
 from infra.settings import Settings
 from ingest.events import ClickEvent, Device, Page, to_millis
 from processing import commands, iceberg, tables
@@ -21,7 +21,7 @@ from processing.registry import Registry
 from storage import batches, exports, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from tests.integration.conftest import click, land
+from tests.integration.conftest import Run, click, land
 from tests.integration.test_curate import NOON
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ JOBS = (
     "export_recommendations",
 )
 HOUR = 3_600_000
-Run = Callable[[str, str], int]
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +48,6 @@ def own(cluster_settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
     processing = cluster_settings.processing.model_copy(update={"freshness_hours": 1e6})  # `land` appends in 2015
     home = tmp_path_factory.mktemp("jobs")
     return cluster_settings.model_copy(update={"hdfs": hdfs, "home": home, "processing": processing})
-
-
-@pytest.fixture
-def run(own: Settings, tables_dropped: None, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a job's main for a batch in this process; gives its exit code."""
-    for name, value in own.to_env().items():
-        monkeypatch.setenv(name, value)
-    return lambda job, batch: importlib.import_module(f"processing.jobs.{job}").main(["--batch", batch])
 
 
 def view(visitor: int, item: int, hour: float, **fields: Any) -> ClickEvent:
@@ -196,7 +187,9 @@ def test_a_batch_without_events_clears_nothing_of_others_and_a_refused_challenge
     assert iceberg.read_batch(spark, tables.EVENTS, 1).count() == 27
 
 
-def test_the_commands_show_models_and_take_lists_back_and_forth(own: Settings, run: Run) -> None:
+def test_the_commands_show_models_and_take_lists_back_and_forth(
+    own: Settings, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     def models(*arguments: str) -> Any:
         result = CliRunner().invoke(commands.models, [*arguments, "--json"])
         assert not result.exception, result.output
@@ -209,11 +202,28 @@ def test_the_commands_show_models_and_take_lists_back_and_forth(own: Settings, r
     assert shown["recipe"] == {"algorithm": "popular", "parameters": {"window_days": 0.0}}
     assert [check["name"] for check in shown["gate"]] == ["better", "smoke", "drift"]
     assert shown["metrics"]["challenger/users"] == 5 and shown["snapshots"].keys() == {"events", "interactions"}
+    decided = models("decision", "--batch", "second")
+    assert (decided["in_force"], decided["promoted"]) == ("als-second", True)
+    assert [check["name"] for check in decided["checks"]] == ["better", "smoke", "drift"]
     back = models("rollback")
     assert (back["model"], back["aliases"], back["lists_shown"]) == ("als-first", ["champion"], True)
     assert exports.read_current(fs, root) == "als-first"
+    capsys.readouterr()
+    assert run("export_recommendations", "second") == 0  # cleared, or a training that was under way
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["in_force"] is False
+    assert exports.read_current(fs, root) == "als-first"
     assert models("promote", "als-second")["model"] == exports.read_current(fs, root) == "als-second"
-    assert commands.newest_curated(fs, Layout(root, own.kafka.topic)).name == "empty"
+    assert ledger.newest_curated(fs, Layout(root, own.kafka.topic)).name == "empty"
+
+
+def test_upkeep_changes_no_row_and_spares_what_was_learnt_from(
+    own: Settings, spark: SparkSession, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [table for table in tables.ALL if spark.catalog.tableExists(table.full_name)]
+    before = {table.name: rows(spark, table) for table in made}
+    assert run("maintain_tables", "empty") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tables"] == len(made) == len(tables.ALL)
+    assert {table.name: rows(spark, table) for table in made} == before
 
 
 def test_a_batch_that_fails_a_check_is_not_published_and_holds_up_the_next(
@@ -222,13 +232,13 @@ def test_a_batch_that_fails_a_check_is_not_published_and_holds_up_the_next(
     land(own, "stale", {0: [view(1, 1, 70)], 1: [], 2: []})
     number = land(own, "after-stale", {0: [view(1, 2, 70)], 1: [], 2: []}).number
     monkeypatch.setenv("CLICKSTREAM_PROCESSING__FRESHNESS_HOURS", "1")
-    assert run("curate_events", "stale") == 1
+    assert run("curate_events", "stale") == GATE_CLOSED
     report = f"/jobs/quality/events/batch={number - 1}.json"
     err = capsys.readouterr().err
     assert "batch stale, not published: freshness" in err and report in err
     assert b"newest record was appended" in Hdfs(own).read(report)
     assert not iceberg.read_batch(spark, tables.EVENTS, number - 1).count()
-    assert run("curate_events", "after-stale") == 2
+    assert run("curate_events", "after-stale") == 1
     assert "stale, which is not curated yet" in capsys.readouterr().err
     monkeypatch.setenv("CLICKSTREAM_PROCESSING__FRESHNESS_HOURS", "1e6")
     assert [run("curate_events", name) for name in ("stale", "after-stale")] == [0, 0]
@@ -244,7 +254,7 @@ def test_a_lost_record_fails_the_gate(
     # Its header says two records; another with one takes its place.
     shorter = shortened(fs.read(file.path))
     fs.write_atomically(file.path, shorter, overwrite=True)
-    assert run("curate_events", "lossy") == 1
+    assert run("curate_events", "lossy") == GATE_CLOSED
     assert "partition 0: landed 2 is not curated 1" in capsys.readouterr().err
     assert not ledger.read(fs, layout, cut).published_balanced
 

@@ -17,22 +17,7 @@ from storage.containers import Container, FileInfo, Gap, Span, plain_envelope
 from storage.errors import BatchError, StorageError
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from tests.integration.sandbox import event, own_corner, own_topics, produce
-
-
-@pytest.fixture
-def corner(cluster_settings: Settings) -> Settings:
-    return own_corner(cluster_settings)
-
-
-@pytest.fixture
-def fs(corner: Settings) -> Hdfs:
-    return Hdfs(corner)
-
-
-@pytest.fixture
-def layout(corner: Settings) -> Layout:
-    return Layout(corner.hdfs.root, corner.kafka.topic)
+from tests.integration.sandbox import event, own_topics, produce
 
 
 def land(

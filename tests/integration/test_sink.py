@@ -163,15 +163,22 @@ def test_an_unknown_schema_waits_until_it_is_published(cluster_settings: Setting
     assert corner.messages(0) == [(0, "a"), (1, "b"), (2, "c"), (3, "e")]
 
 
-def test_an_unknown_schema_is_quarantined_after_its_deadline(cluster_settings: Settings) -> None:
+def test_an_unknown_schema_is_quarantined_after_its_deadline_and_known_when_its_next_record_comes(
+    cluster_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corner = landing(cluster_settings, schema_deadline_seconds=0.5)
     produce(corner.settings, 0, [event("a"), newer_event("b"), event("c"), newer_event("d")])
     with running_sink(corner.settings) as sink:
         found = corner.landed(corner.cut("one"), sink)
         produce(corner.settings, 0, [event("e")])
         corner.landed(corner.cut("two"), sink)
+        monkeypatch.setattr("storage.sink._SCHEMA_POLL_SECONDS", 3600.0)  # not by chance
+        time.sleep(1)
+        publish_schema(corner.settings, NEWER)
+        produce(corner.settings, 0, [newer_event("f")])
+        corner.landed(corner.cut("three"), sink)
     assert (found.total("landed"), found.total("quarantined")) == (2, 2)
-    assert corner.messages(0) == [(0, "a"), (2, "c"), (4, "e")]
+    assert corner.messages(0) == [(0, "a"), (2, "c"), (4, "e"), (5, "f")]
     aside = corner.rows(corner.layout, 0, corner.layout.quarantine(0))
     assert [(row["offset"], row["value"]) for row in aside] == [(1, newer_event("b")), (3, newer_event("d"))]
 

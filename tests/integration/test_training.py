@@ -185,8 +185,9 @@ def test_nothing_to_learn_from_gives_no_model(spark: SparkSession, small: Traini
     assert search.search(None, search.Budget(("als",), trials=9)).best == recommenders.complete(Recipe("als"))
 
 
-def test_explicit_als_takes_its_parameters_from_the_grid(small: TrainingSet) -> None:
-    parameters = search.explicit_grid(small.interactions, jobs=2)
+@pytest.mark.parametrize("few", [10**6, 0], ids=["folds", "a single split"])
+def test_explicit_als_takes_its_parameters_from_the_grid(small: TrainingSet, few: int) -> None:
+    parameters = search.explicit_grid(small.interactions, jobs=2, few=few)
     assert parameters.keys() == {"rank", "regularization"}
     assert ranked(recommenders.fit(small, Recipe("als_explicit", parameters)), small)
 

@@ -123,7 +123,7 @@ def test_a_header_that_contradicts_its_name_or_itself_is_told(fs: FakeHdfs, data
 
 def test_strange_names_and_wrong_folders_are_told_but_not_hidden_ones(fs: FakeHdfs) -> None:
     bucket = f"{LAYOUT.raw(0)}/b=0000000000"
-    put(fs, f"{bucket}/_clicks+0+x.compact.tmp", b"")
+    put(fs, f"{bucket}/_clicks+0+x.rewrite.tmp", b"")
     assert not audit(fs, LAYOUT).findings
     for name in ("notes.txt", "other+0+0000000000000000100+0000000000000000109.avro"):
         put(fs, f"{bucket}/{name}", b"")

@@ -262,7 +262,7 @@ def test_of_two_compactions_one_publishes_and_the_other_deletes_its_own() -> Non
     inner: list[Compacted] = []
 
     def other(verb: str, path: str) -> None:
-        if verb == "rename" and path.endswith(".compact.tmp"):
+        if verb == "rename" and path.endswith(".rewrite.tmp"):
             fs.before = lambda verb, path: None
             inner.append(run(fs))
 

@@ -41,7 +41,7 @@ def test_parquet_that_does_not_read_back_as_it_was_written_is_not_published() ->
     many, create = files(fs, LAYOUT), fs.create
 
     def short(path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
-        if path.endswith(".compact.tmp"):
+        if path.endswith(".rewrite.tmp"):
             chunks = [fs.files[many[0]][0]]
         return create(path, chunks, create_parents)
 

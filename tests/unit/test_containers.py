@@ -65,7 +65,7 @@ def test_bodies_that_fail_the_check_are_unread_and_the_others_are_in_the_file(
         event_envelope(codec.SCHEMA), 3, "zstandard", decoder(json.dumps(codec.SCHEMA["fields"])).sound
     )
     keys = [str(offset).encode() for offset in range(count)]
-    container.extend(0, [7] * count, bodies, keys)
+    container.extend(0, [7] * count, bodies, keys, sum(map(len, bodies)))
     assert container.finish() == count - len(broken)
     assert container.unread == [(offset, 7, keys[offset], BODY[:-1]) for offset in broken]
     file = b"".join(container.file(FileInfo("clicks", 3, 0, count - 1, container.records)))
@@ -85,7 +85,7 @@ def test_every_record_is_read_back_whatever_the_codec(codec_: Codec, blocks: int
 def test_large_bodies_that_come_at_once_fill_block_after_block() -> None:
     bodies = [bytes(BLOCK_BYTES // 4)] * 2_000 + [bytes(BLOCK_BYTES)] * 1_200
     container = Container(plain_envelope(), 0, "zstandard")
-    container.extend(5, [1] * len(bodies), bodies, [None] * len(bodies))
+    container.extend(5, [1] * len(bodies), bodies, [None] * len(bodies), sum(map(len, bodies)))
     assert container.finish() == len(bodies)
     assert len(container._blocks) == 2_000 / 4 + 1_200
 

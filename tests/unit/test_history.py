@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from infra.sections import Compaction
+from infra.rules import Compaction
 from storage import batches, ledger
 from storage.audit import audit
 from storage.batches import Cut

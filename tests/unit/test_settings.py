@@ -175,3 +175,28 @@ def test_part_of_a_policy_in_the_environment_leaves_the_files_rest(
     monkeypatch.setenv("CLICKSTREAM_COLLECTOR__PRIVACY__DNT", "anonymous")
     privacy = Settings.from_env().collector.privacy
     assert (privacy.gpc, privacy.dnt) == ("drop", "anonymous")
+
+
+def test_a_database_of_airflow_gets_the_driver_that_we_bring() -> None:
+    urls = {
+        "": "",
+        "postgresql://airflow@db/airflow": "postgresql+psycopg://airflow@db/airflow",
+        "postgres://airflow@db/airflow": "postgresql+psycopg://airflow@db/airflow",
+        "mysql+pymysql://airflow@db/airflow": "mysql+pymysql://airflow@db/airflow",
+    }
+    for given, used in urls.items():
+        assert Settings(airflow={"database": given}).airflow.sqlalchemy_url == used
+
+
+def test_lineage_goes_to_a_file_or_to_a_server() -> None:
+    assert Settings().lineage.transport == {}
+    file = Settings(lineage={"url": "file:///var/lib/lineage.jsonl"}).lineage
+    assert file.transport == {"type": "file", "log_file_path": "/var/lib/lineage.jsonl", "append": True}
+    assert Settings(lineage={"url": "http://marquez:5000"}).lineage.transport["url"] == "http://marquez:5000"
+
+
+@pytest.mark.parametrize("cron", ["hourly", "0 *", "@hourly"])
+def test_a_schedule_is_cron(cron: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKSTREAM_AIRFLOW__SCHEDULE", cron)
+    with pytest.raises(ConfigurationError, match="CLICKSTREAM_AIRFLOW__SCHEDULE"):
+        Settings.from_env()

@@ -46,7 +46,8 @@ def test_the_same_event_goes_as_json_without_what_is_absent() -> None:
 
 def envelopes() -> bytes:
     container = Container(event_envelope(SCHEMA), 0, "zstandard")
-    container.extend(0, [5] * 3, [split(value)[1] for value in VALUES], [None] * 3)
+    bodies = [split(value)[1] for value in VALUES]
+    container.extend(0, [5] * 3, bodies, [None] * 3, sum(map(len, bodies)))
     return b"".join(container.file(FileInfo("clicks", 0, 0, 2, container.finish())))
 
 

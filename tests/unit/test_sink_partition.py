@@ -207,8 +207,8 @@ def test_an_unknown_schema_stops_the_partition_until_it_is_known() -> None:
 
 def test_an_unknown_schema_that_was_given_up_is_quarantined() -> None:
     target = writer(newer=False)
-    target.given_up.add(codec.schema_fingerprint(NEWER))
-    assert target.append(of(0) + of(1, value=NEWER_VALUE), no_gap) == 2
+    given_up = {codec.schema_fingerprint(NEWER)}
+    assert target.append(of(0) + of(1, value=NEWER_VALUE), no_gap, given_up) == 2
     assert only(target).info.quarantined == ((1, 1),)
 
 
