@@ -29,6 +29,7 @@ _PORTS = {
 }
 
 _OBEYED = ("AIRFLOW", "CLICKSTREAM_", "HADOOP_", "JAVA_", "KAFKA_", "SPARK_")  # prefixes of variables
+_OF_SESSIONS = {"SPARK_AUTH_SOCKET_TIMEOUT", "SPARK_BUFFER_SIZE"}  # which a Spark session in this process sets
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +37,9 @@ def _environment_as_it_was() -> Iterator[None]:
     """What a module leaves in the environment, servers that a later one starts would obey."""
 
     def obeyed() -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if name.startswith(_OBEYED)}
+        return {
+            name: value for name, value in os.environ.items() if name.startswith(_OBEYED) and name not in _OF_SESSIONS
+        }
 
     before = obeyed()
     yield
