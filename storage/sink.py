@@ -81,7 +81,7 @@ class Session:
         self._next_cut_poll = self._next_schema_poll = self._next_report = 0.0
         self._skipping: set[Partition] = set()
         self._lows: dict[Partition, int] = {}
-        self._aborting = False
+        self._leaving = False
         self._source = Source(settings, list(self._layouts), self._assigned, self._revoked, self._lost)
         self._owned = Holdings(settings.sink, self._pool, metrics, self._check_topic, self._source.commit)
         self._schemas = SchemaTopic(settings, self._registry)
@@ -113,20 +113,19 @@ class Session:
         try:
             self._owned.give_back(list(self._owned))
         except BaseException:
-            self._aborting = True
+            self.abort()
             raise
-        finally:
-            self._close()
+        self._close(wait=True)
 
     def abort(self) -> None:
         """Leaves with what is published and no more, and waits for no publish."""
-        self._aborting = True
-        self._close()
+        self._close(wait=False)
 
-    def _close(self) -> None:
+    def _close(self, wait: bool) -> None:
+        self._leaving = True  # what the group says from now on is the library's to answer
         self._source.close()
         self._schemas.close()
-        self._pool.shutdown(wait=not self._aborting, cancel_futures=self._aborting)
+        self._pool.shutdown(wait=wait, cancel_futures=not wait)
 
     # Records
 
@@ -238,6 +237,8 @@ class Session:
 
     def _assigned(self, partitions: list[Partition]) -> None:
         """Claims, finds the positions, and reads from there."""
+        if self._leaving:
+            return
         for topic in {topic for topic, _ in partitions} - self._topic_ids.keys():
             self._check_topic(topic)
         # Side by side on HDFS; but Kafka is asked from this thread alone, since inside a listener the client is locked.
@@ -280,7 +281,7 @@ class Session:
         return Owned(layout, epoch, writer, start)
 
     def _revoked(self, partitions: list[Partition]) -> None:
-        if self._aborting:
+        if self._leaving:
             return
         self._owned.give_back(partitions)
         self._source.unassign(partitions)
@@ -291,7 +292,7 @@ class Session:
         """Nothing of ours may be published any more."""
         for partition in partitions:
             self._owned.lose(partition)
-        if not self._aborting:
+        if not self._leaving:
             self._source.unassign(partitions)
         self._metrics.rebalances.labels("lost").inc()
         log.warning("lost", partitions=partitions)

@@ -181,8 +181,20 @@ class Source:
             log.info("commit_hint_failed", error=str(error))
 
     def close(self) -> None:
-        """Leaves the group; `revoked` is called for what is still assigned."""
-        self._consumer.close()
+        """Leaves the group; `revoked` is called for what is still assigned.
+
+        Partitions are given back before the client ends: an assignment that is still to be served when it ends makes
+        librdkafka wait for ever (its issue 4884). Not so for a static member, whose partitions stay its own.
+        """
+        try:
+            if not self._settings.sink.instance:
+                self._consumer.unsubscribe()
+                deadline = time.monotonic() + _TIMEOUT
+                while self._consumer.consume(1_000, 0.05) or self._consumer.assignment():
+                    if time.monotonic() > deadline:
+                        break
+        finally:
+            self._consumer.close()
 
 
 def _runs(messages: list[Any]) -> Iterable[tuple[Partition, bool, int]]:
