@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param, chain, dag, task
 from airflow.sdk.exceptions import AirflowFailException
-from stages import DEFAULTS, gates, notify, published, spark_jobs
+from stages import DEFAULTS, final, gates, notify, published, spark_jobs
 
 STAGES = ("curate_events", "build_sessions", "build_features", "build_examples")
 DOC = """
@@ -15,8 +15,9 @@ DOC = """
 
 All batches whose cut was taken after `from` and not after `to`, in their order, one at a time in each stage. Stages are
 those that you choose. Jobs are idempotent and each has a pool of one slot over all DAGs, so this is safe beside the
-hourly runs and beside another backfill, and changes no row unless the code or the settings have changed. Batches whose
-raw files are past their retention are refused by curation; leave that stage out for them.
+hourly runs and beside another backfill, and changes no row unless the code or the settings have changed. Batches that
+have not landed are left to their hour. Batches whose raw files are past their retention are refused by curation; leave
+that stage out for them. A run ends after three days: take a long history in parts.
 """
 
 
@@ -25,6 +26,7 @@ raw files are past their retention are refused by curation; leave that stage out
     start_date=datetime(2015, 1, 1),
     catchup=False,
     max_active_runs=4,
+    dagrun_timeout=timedelta(days=3),
     on_failure_callback=notify,
     default_args=DEFAULTS,
     tags=["clickstream", "backfill"],
@@ -54,7 +56,8 @@ def clickstream_backfill() -> None:
         since, until = (_moment(params[name]) for name in ("from", "to"))
         if since >= until:
             raise AirflowFailException(f"parameter from, {since}, is not before parameter to, {until}")
-        return gates().between(since, until)
+        with final():
+            return gates().between(since, until)
 
     made = []
     for stage in STAGES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from airflow.sdk import CronTriggerTimetable, chain, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -30,6 +30,7 @@ DOC = """
     start_date=start() or datetime(2015, 1, 1),
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=timedelta(hours=12),
     max_active_tasks=1,  # each rewrites what another may be reading
     on_failure_callback=notify,
     default_args=DEFAULTS,

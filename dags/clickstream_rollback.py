@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param, chain, dag, task
-from stages import DEFAULTS, EXPORT, command, gates, notify
+from stages import DEFAULTS, command, notify, verified
 
 DOC = """
 ### Who recommended before
 
 **rolled_back** makes the champion's predecessor champion again, or the version that `to` names, and shows its own
-lists (`clickstream models rollback`); **verified** asks the running web app. A training under way is not waited for:
-lists that it makes for a model which is no longer champion are kept, but not shown.
+lists (`clickstream models rollback`), or changes nothing and fails where it has none; **verified** asks the running web
+app. A training under way is not waited for: lists that it makes for a model which is no longer champion are kept, but
+not shown.
 """
 
 
@@ -22,6 +23,7 @@ lists that it makes for a model which is no longer champion are kept, but not sh
     start_date=datetime(2015, 1, 1),
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=30),
     on_failure_callback=notify,
     default_args=DEFAULTS | {"priority_weight": 1000},  # before everything else that waits for room
     tags=["clickstream", "models"],
@@ -40,13 +42,8 @@ def clickstream_rollback() -> None:
 
     @task(retries=0)
     def rolled_back(params: dict[str, Any]) -> None:
-        """`clickstream models rollback`, or `promote`. A second rollback would go further back: it is not retried."""
-        command("models", *(["promote", params["to"]] if params["to"] else ["rollback"]))
-
-    @task(outlets=[EXPORT])
-    def verified() -> str:
-        """The version that the running web app serves, which must be the one in force."""
-        return gates().wait_until_served()
+        """`clickstream models rollback`. A second one would go further back: it is not retried."""
+        command("models", "rollback", *(["--to", params["to"]] if params["to"] else []))
 
     chain(rolled_back(), verified())
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import chain, dag, task
-from stages import CUT, DEFAULTS, EXPORT, FEATURES, command, gates, notify, spark_job
+from stages import CUT, DEFAULTS, FEATURES, command, final, gates, notify, spark_job, verified
 
 DOC = """
 ### Who is champion
@@ -40,19 +40,16 @@ def clickstream_train() -> None:
     def batch(params: dict[str, Any], triggering_asset_events: Any = None) -> str:
         """The name of the batch: the parameter's, the newest announced, else the newest that is curated."""
         events = [event for of_asset in (triggering_asset_events or {}).values() for event in of_asset]
-        announced = [event.extra["batch"] for event in sorted(events, key=lambda event: event.timestamp)]
-        return params["cut"] or (announced[-1] if announced else gates().newest_curated())
+        events.sort(key=lambda event: event.timestamp)
+        announced = [name for event in events if (name := event.extra.get("batch"))]  # a person's event has none
+        with final():
+            return params["cut"] or (announced[-1] if announced else gates().newest_curated())
 
     @task
     def compared(batch: str) -> None:
         """Shows why the gate decided as it did, and who is in force."""
         command("models", "decision", "--batch", batch)
         command("models", "list")
-
-    @task(outlets=[EXPORT])
-    def verified() -> str:
-        """The version that the running web app serves, which must be the one in force."""
-        return gates().wait_until_served()
 
     name = batch()
     examples, train = spark_job("build_examples", name), spark_job("train_recommender", name)

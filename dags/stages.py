@@ -80,22 +80,24 @@ def gates() -> Gates:
 
 
 def notify(context: Any) -> None:
-    """Tells the webhook of the settings that a task has failed for good, or that a run has ended without its tasks."""
+    """Tells the webhook of the settings that a task has failed for good; then that its run has, without a `task_id`.
+
+    The run tells of all its tasks: some can't themselves, those that were killed, or that never had a slot.
+    """
     import requests
 
     settings = open_settings().airflow
-    if not settings.notify_url or context.get("reason") == "task_failure":  # that task has told it
+    if not settings.notify_url:
         return
-    run, failed = context["dag_run"], context.get("task_instance")
-    what = f"{run.dag_id}.{failed.task_id}" if failed else run.dag_id
-    why = str(context.get("exception") or context.get("reason") or "")
-    if not failed:
-        why = "; ".join([why, *_held_up(run)])
-    url = f"{settings.address}/dags/{run.dag_id}/runs/{run.run_id}" + (f"/tasks/{failed.task_id}" if failed else "")
+    dag_id, run_id, reason = context["dag"].dag_id, context["run_id"], context.get("reason")
+    failed = None if reason else context["task_instance"]  # a run's reason comes with any of its tasks
+    what = f"{dag_id}.{failed.task_id}" if failed else dag_id
+    why = str(context.get("exception") or "its process was ended") if failed else _told_of_run(dag_id, run_id, reason)
+    url = f"{settings.address}/dags/{dag_id}/runs/{run_id}" + (f"/tasks/{failed.task_id}" if failed else "")
     body = {
-        "text": f"{what} failed in run {run.run_id}: {why} {url}",
-        "dag_id": run.dag_id,
-        "run_id": run.run_id,
+        "text": f"{what} failed in run {run_id}: {why} {url}",
+        "dag_id": dag_id,
+        "run_id": run_id,
         "task_id": failed.task_id if failed else None,
         "try_number": failed.try_number if failed else None,
         "error": why,
@@ -107,16 +109,16 @@ def notify(context: Any) -> None:
         print(f"airflow.notify_url was not told: {error!r}")
 
 
-def _held_up(run: Any) -> list[str]:
-    """Which of the run's tasks never had a slot."""
+def _told_of_run(dag_id: str, run_id: str, reason: str) -> str:
+    """Airflow's reason, and which of the run's tasks failed, or never had a slot."""
     from infra.errors import ClickstreamError
     from infra.orchestrator import Orchestrator
 
     try:
-        found = Orchestrator(open_settings()).held_up(run.dag_id, run.run_id)
+        troubles = Orchestrator(open_settings()).troubles(dag_id, run_id)
     except ClickstreamError as error:
-        return [str(error)]
-    return [f"{task} {what}" for task, what in found.items()]
+        return f"{reason}; {error}"
+    return "; ".join([reason, *(f"{task} {what}" for task, what in troubles.items())])
 
 
 DEFAULTS: dict[str, Any] = {
@@ -198,7 +200,7 @@ def spark_jobs(job: str, batches: Any, **options: Any) -> Any:
 
 @contextmanager
 def final() -> Iterator[None]:
-    """What a gate says no retry mends; an HDFS that does not answer may pass."""
+    """No retry mends what a gate says, a bad name, or what isn't there; a server that does not answer may."""
     from storage.errors import BatchError, GateClosed
 
     try:
@@ -260,7 +262,8 @@ def take_cut(cut: str, dag_run: Any = None, data_interval_end: Any = None) -> st
     if moment is not None:
         moment = datetime.fromtimestamp(moment.timestamp(), UTC)
         cut = moment.strftime("%Y-%m-%dT%H" if not moment.minute else "%Y-%m-%dT%H-%M")
-    taken = gates().take(cut or dag_run.run_after.strftime("%Y-%m-%dT%H-%M-%SZ"), moment)
+    with final():
+        taken = gates().take(cut or dag_run.run_after.strftime("%Y-%m-%dT%H-%M-%SZ"), moment)
     print(f"batch {taken.number}: {taken.name}, {taken.offsets:,} offsets, taken at {taken.taken_at}")
     return taken.name
 
@@ -268,7 +271,15 @@ def take_cut(cut: str, dag_run: Any = None, data_interval_end: Any = None) -> st
 @task
 def to_curate(batch: str) -> list[str]:
     """This batch, and those before it that were never curated, were refused or have no sessions: they go in order."""
-    return gates().to_curate(batch)
+    with final():
+        return gates().to_curate(batch)
+
+
+@task(outlets=[EXPORT])
+def verified() -> str:
+    """The version that the running web app serves, which must be the one in force."""
+    with final():
+        return gates().wait_until_served()
 
 
 def command(*arguments: str) -> None:

@@ -39,7 +39,8 @@ class Orchestrator:
     def trigger(self, dag_id: str, conf: Mapping[str, Any], patience: float = 90.0) -> str:
         """Starts a run now; its id. Waits up to `patience` seconds for Airflow to have read the DAG's file.
 
-        Where there is no such DAG then, the ServiceError names the files that can't be read.
+        Where there is no such DAG then, or its file has been broken since, the ServiceError names the files that can't
+        be read.
         """
         deadline = time.monotonic() + patience
         run_id = f"manual__{datetime.now(UTC).isoformat()}_{secrets.token_hex(4)}"
@@ -48,17 +49,26 @@ class Orchestrator:
             answer = self._request("POST", f"dags/{dag_id}/dagRuns", body)
             if answer.status_code == 409:  # an earlier try has started it, though its answer was lost
                 return run_id
-            if answer.status_code != 404:
+            known = answer.status_code != 404
+            if known and "has import errors" not in answer.text:
                 return str(self._checked(answer)["dag_run_id"])
             broken = self.broken_files()
-            if time.monotonic() > deadline or any(Path(file).stem == dag_id for file in broken):
+            if known or time.monotonic() > deadline or any(Path(file).stem == dag_id for file in broken):
                 told = "; ".join(f"{file} can't be read: {why}" for file, why in broken.items())
-                raise ServiceError("airflow", f"there is no DAG {dag_id}: {told or answer.url}")
+                what = f"{dag_id} can't be run" if known else f"there is no DAG {dag_id}"
+                raise ServiceError("airflow", f"{what}: {told or answer.url}")
             time.sleep(1)
+
+    def check_not_paused(self, dag_id: str) -> None:
+        """Raises ServiceError where a run would wait until a person lets it go; says nothing of an unknown DAG."""
+        answer = self._request("GET", f"dags/{dag_id}")
+        if answer.status_code != 404 and self._checked(answer)["is_paused"]:
+            where = f"{self._settings.airflow.address}/dags/{dag_id}"
+            raise ServiceError("airflow", f"{dag_id} is paused, a run would wait for ever: unpause it at {where}")
 
     def broken_files(self) -> dict[str, str]:
         """DAG file -> the last line of what Python said when it was imported."""
-        found = self._checked(self._request("GET", "importErrors"))["import_errors"]
+        found = self._all("importErrors", "import_errors")
         return {one["filename"]: one["stack_trace"].strip().splitlines()[-1] for one in found}
 
     def follow(self, dag_id: str, run_id: str, report: Callable[[dict[str, str]], None]) -> dict[str, Any]:
@@ -78,9 +88,13 @@ class Orchestrator:
                 return {"dag_id": dag_id, "run_id": run_id, "state": run["state"], "seconds": seconds, "failed": logs}
             time.sleep(1)
 
-    def held_up(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Tasks that never began -> the pool for which they wait, where that is why; also of a run that has ended."""
-        return self._held_up(task for task in self._tasks(dag_id, run_id) if not task["start_date"])
+    def troubles(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """Tasks -> that they failed, or the pool for which they wait where that is why they never began; also of a run
+        that has ended."""
+        tasks = self._tasks(dag_id, run_id)
+        failed = {name: "failed" for name, task in _by_label(tasks) if task["state"] == "failed"}
+        behind = (*_ENDED, "upstream_failed")
+        return failed | self._held_up(task for task in tasks if not task["start_date"] and task["state"] not in behind)
 
     def _held_up(self, tasks: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         found = {}

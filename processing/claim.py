@@ -1,9 +1,10 @@
-"""One job of a batch at a time on this machine: a retry finds its predecessor and ends it before it starts.
+"""A job runs once at a time on this machine: a retry ends its predecessor before it starts, another batch waits.
 
-A retry comes when its submitter lost the first try, which may be alive all the same. Each job records who runs it
-(pid and start time of itself and of its JVM) in <home>/run/jobs/<job>-<batch>.json. A pid alone proves nothing, since
-numbers are used again; with its start time it does. A driver in a container of YARN has no such home; there and
-elsewhere predecessors on YARN are found by their tag (processing/applications.py).
+A retry comes when its submitter lost the first try, which may be alive all the same; Airflow may then give the job's
+slot to another batch, which has to leave the first one its tables. Each job records who runs it (pid and start time of
+itself and of its JVM) in <home>/run/jobs/<job>-<batch>.json. A pid alone proves nothing, since numbers are used again;
+with its start time it does. A driver in a container of YARN has no such home; there and elsewhere predecessors on YARN
+are found by their tag (processing/applications.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,31 +22,45 @@ import structlog
 
 log = structlog.get_logger()
 
+_POLL_SECONDS = 0.5
 _CLOCK_STEP_SECONDS = 2.0  # start times are told from the boot time, which follows corrections of the clock
 _Identity = tuple[int, float]  # pid and start time, seconds since 1970
 
 
 @contextmanager
 def claim(home: Path, job: str, batch: str, patience: float = 10.0) -> Iterator[None]:
-    """Holds the job of this batch; who held it before is ended first, with its JVM. The record goes at the end.
+    """Holds the job of this batch; who held it before is ended first, with its JVM. Who holds the job of another batch
+    is awaited, however long that takes. The record goes at the end.
 
     `patience`: seconds that a predecessor has to end by itself.
     """
     folder = home / "run" / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
-    record = folder / f"{job}-{batch}.json"
-    with record.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once the second ends the first
-        for process in _alive(record):
-            log.warning("job_predecessor_ended", job=job, batch=batch, pid=process.pid)
-        _end(_alive(record), patience)
-        own = _own_processes()
-        _write(record, own)
+    record, own, told = folder / f"{job}-{batch}.json", _own_processes(), list[str]()
+    while others := _taken_by(record, job, own, patience):
+        if others != told:
+            log.warning("job_awaits_other_batches", job=job, batch=batch, records=others)
+            told = others
+        time.sleep(_POLL_SECONDS)
     try:
         yield
     finally:
         if _read(record) == own:
             record.unlink(missing_ok=True)
+
+
+def _taken_by(record: Path, job: str, own: list[_Identity], patience: float) -> list[str]:
+    """Ends the predecessor, and writes the record unless other batches have the job: their records are returned."""
+    with (record.parent / f"{job}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two that start at once the second ends the first
+        predecessor = _alive(record)
+        for process in predecessor:
+            log.warning("job_predecessor_ended", record=record.stem, pid=process.pid)
+        _end(predecessor, patience)
+        others = sorted(file.stem for file in record.parent.glob(f"{job}-*.json") if file != record and _alive(file))
+        if not others:
+            _write(record, own)
+    return others
 
 
 def _own_processes() -> list[_Identity]:

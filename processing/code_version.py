@@ -15,12 +15,13 @@ _PACKAGES = ("infra", "ingest", "storage", "processing")
 
 def of(settings: Settings) -> str:
     """`<version>+<hash>`, of the zip that spark-submit ships where there is one, else of the files beside this one."""
-    archive = settings.home / "run" / "clickstream.zip"
+    here = Path(__file__).parents[1]  # in a container itself the zip
+    archive = here if here.is_file() else settings.home / "run" / "clickstream.zip"
     if archive.is_file():
         with zipfile.ZipFile(archive) as found:
             sums = {entry.filename: entry.CRC for entry in found.infolist()}
     else:
-        sums = _files(Path(__file__).parents[1])
+        sums = _files(here)
     digest = hashlib.sha256("\n".join(f"{name} {crc}" for name, crc in sorted(sums.items())).encode())
     try:
         return f"{version('clickstream')}+{digest.hexdigest()[:12]}"

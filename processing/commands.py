@@ -177,26 +177,51 @@ def decision(batch: str | None, model: str, as_json: bool) -> dict[str, Any]:
 @AS_JSON
 def promote(version: str, despite: str | None, model: str, as_json: bool) -> dict[str, Any]:
     """Make a version champion: its lists are shown at once where they were exported, later batches use its recipe."""
-    return _in_force(_registry(model).promote(version, despite), model, as_json)
+    registry = _registry(model)
+    has_lists = _has_lists(registry.get(version), model)
+    return _in_force(registry.promote(version, despite), has_lists, as_json)
 
 
 @models.command("rollback")
+@click.option("--to", metavar="VERSION", help="An earlier champion; by default the one before.")
 @_MODEL
 @AS_JSON
-def rollback(model: str, as_json: bool) -> dict[str, Any]:
-    """Make the champion's predecessor champion again, and show its lists."""
-    return _in_force(_registry(model).rollback(), model, as_json)
+def rollback(to: str | None, model: str, as_json: bool) -> dict[str, Any]:
+    """Make the champion's predecessor champion again, and show its lists; without those nothing is changed."""
+    from processing.registry import NotPromotable
+
+    registry = _registry(model)
+    before = registry.get(to) if to else registry.predecessor()
+    has_lists = _has_lists(before, model)
+    if model == "recommender" and not has_lists:
+        instead = f"`clickstream models promote {before.name}` has the next batch make some with its recipe"
+        raise NotPromotable(f"{before.name} has no lists that could be shown; {instead}")
+    return _in_force(registry.promote(before.name) if to else registry.rollback(), has_lists, as_json)
 
 
-def _in_force(champion: Version, model: str, as_json: bool) -> dict[str, Any]:
-    """Points the web app to the champion's own lists, if there are any: only a recommender has some."""
+def _has_lists(version: Version, model: str) -> bool:
+    """Whether lists of its own were exported: only a recommender has some.
+
+    Asked before the registry changes anything: with HDFS away, or without lists, it must not.
+    """
     from storage import exports
 
     settings, fs, _ = platform()
-    root = settings.hdfs.root
-    shown = model == "recommender" and fs.exists(exports.report(root, champion.name))
-    if shown:
-        exports.publish_current(fs, root, champion.name)
+    return model == "recommender" and fs.exists(exports.report(settings.hdfs.root, version.name))
+
+
+def _in_force(champion: Version, shown: bool, as_json: bool) -> dict[str, Any]:
+    """Points the web app to the champion's own lists if they are to be `shown`. Raises NotShown."""
+    from processing.registry import NotShown
+    from storage import exports
+    from storage.errors import StorageError
+
+    settings, fs, _ = platform()
+    try:
+        if shown:
+            exports.publish_current(fs, settings.hdfs.root, champion.name)
+    except StorageError as error:
+        raise NotShown(champion.name, error) from error
     facts = _facts(champion) | {"lists_shown": shown}
     if as_json:
         click.echo(json.dumps(facts))

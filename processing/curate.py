@@ -24,8 +24,9 @@ _TIMES = ("occurred_at", "received_at")
 _OWN = {"batch", "partition", "offset", "appended_at", "visitor_id", "late", "lateness_seconds", "payload_hash"}
 # What the client said, and would say again in a retry: not when it came, by which way, and what we made of it.
 _PAYLOAD = (
-    *("event_type", "event_name", "anonymous_id", "user_id", "page", "item_id", "list_id", "position"),
-    *("order_id", "value", "currency", "quantity"),
+    *("event_type", "event_name", "anonymous_id", "user_id", "item_id", "list_id", "position"),
+    *("page.url", "page.path", "page.referrer", "page.title"),
+    *("propensity", "impression_id", "model_version", "order_id", "value", "currency", "quantity"),
 )
 _PAYLOAD_MAPS = ("campaign", "experiments", "properties")
 
@@ -33,13 +34,13 @@ _PAYLOAD_MAPS = ("campaign", "experiments", "properties")
 def classify(raw: DataFrame, earlier: DataFrame, batch: int) -> DataFrame:
     """`raw` with `reason` (string), `payload_hash` and `winner` {batch, partition, offset, payload_hash}.
 
-    `earlier`: (event_id, batch, partition, offset, payload_hash) of the curated events of the batches to look back at;
-    an event_id appears there once. The winner is the lowest (batch, partition, offset), so a rerun gives the same.
+    `earlier`: (event_id, batch, partition, offset, payload_hash) of the curated events of the batches to look back at,
+    where an event_id may come twice if one looked back less far before. The winner is the lowest (batch, partition,
+    offset), so a rerun gives the same.
     """
     here = F.struct(F.lit(batch).cast("bigint").alias("batch"), "partition", "offset", "payload_hash")
-    known = earlier.select(
-        F.col("event_id").alias("key"), F.struct("batch", "partition", "offset", "payload_hash").alias("before")
-    )
+    before = F.min(F.struct("batch", "partition", "offset", "payload_hash")).alias("before")
+    known = earlier.groupBy(F.col("event_id").alias("key")).agg(before)
     same = Window.partitionBy("key").orderBy("partition", "offset")
     return (
         raw.withColumn("reason", _reason())
@@ -107,8 +108,10 @@ def _field(name: str) -> Column:
 
 def payload_hash() -> Column:
     """Of the column `event`: two with the same say the same to all; the order of a map's entries does not count."""
+    fields = [F.col(f"event.{name}") for name in _PAYLOAD]
     maps = [F.array_sort(F.map_entries(f"event.{name}")) for name in _PAYLOAD_MAPS]
-    return F.xxhash64(*[f"event.{name}" for name in _PAYLOAD], *maps)
+    # The hash passes over nulls, so which of them are null is hashed too.
+    return F.xxhash64(*fields, *maps, F.array(*map(F.isnull, fields)))
 
 
 def _reason() -> Column:

@@ -2,6 +2,8 @@
 
 ProcessingError                 base; the job prints it as one line on stderr
 ├── MissingTable                a table, or its rows of this batch, that an earlier job makes: exit 2
+├── NotCurated                  a batch that has to go through the publish gate first: exit 2
+├── NotLanded                   a batch of which offsets are missing: exit 65
 ├── OutOfOrder                  an earlier batch was not curated yet, and may be: exit 1
 ├── MissingModel                no model was trained, or none chosen, for this batch: exit 2
 ├── Superseded                  the same job was submitted again and takes over: exit 1
@@ -31,6 +33,25 @@ class MissingTable(ProcessingError):  # noqa: N818 - the domain's own term
         self.table, self.job, self.batch = table, job, batch
         what = f"has no rows of batch {batch}" if batch else "does not exist"
         super().__init__(f"table {table} {what}: run {job} first")
+
+
+class NotCurated(ProcessingError):  # noqa: N818
+    """`batch` has not gone through the publish gate: what is made of its events would be made of a part."""
+
+    def __init__(self, batch: str) -> None:
+        self.batch = batch
+        super().__init__(f"batch {batch} is not curated: run curate_events first")
+
+
+class NotLanded(ProcessingError):  # noqa: N818
+    """`missing`: partition -> offsets of `batch` that are not on HDFS."""
+
+    exit_code = GATE_CLOSED
+
+    def __init__(self, batch: str, missing: Mapping[int, int]) -> None:
+        self.batch, self.missing = batch, dict(missing)
+        which = ", ".join(f"{count} of partition {p}" for p, count in sorted(self.missing.items()))
+        super().__init__(f"batch {batch} has not landed: offsets are missing, {which}")
 
 
 class MissingModel(ProcessingError):  # noqa: N818

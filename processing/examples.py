@@ -1,6 +1,7 @@
 """Impressions and whether they were clicked, with the features of their moment. DataFrames in, DataFrames out.
 
-An impression's label is known when its window has closed: `label` after it, as of the newest event. A click belongs to
+An impression's label is known when its window has closed: `label` after it, as of the newest event; a click that
+arrives when its example is made counts in features, but changes that label no more. A click belongs to
 the last impression of the item for this visitor before it, in the same list where both name one, of the same
 `impression_id` where both have one. Impressions that were not clicked are the negatives; none is made up.
 
@@ -25,11 +26,9 @@ _DAY, _WEEK, _MONDAY = 86_400_000, 7 * 86_400_000, 4 * 86_400_000  # millisecond
 _BOUGHT = ("add_to_cart", "purchase")
 
 
-def ripe(events: DataFrame, batch: int, as_of: datetime, before: datetime | None, label: timedelta) -> DataFrame:
-    """The impressions of people up to `batch` whose window closed by `as_of` and that no earlier batch has had.
-
-    `before` is `as_of` of the batch before, None without one. A batch has those whose window closed since then, and
-    those that came with it though their window had closed already.
+def ripe(events: DataFrame, elsewhere: DataFrame, as_of: datetime, label: timedelta) -> DataFrame:
+    """The impressions of people whose window closed by `as_of`, but for the examples (example_id) that lie
+    `elsewhere`, in other batches: so each is in one, whichever batches are trained on, and a rerun has its own again.
     """
     closed = F.col("occurred_at") + F.expr(f"INTERVAL {millis(label)} MILLISECONDS")
     shown = events.filter(
@@ -39,9 +38,7 @@ def ripe(events: DataFrame, batch: int, as_of: datetime, before: datetime | None
         & ~F.coalesce("device.is_bot", F.lit(False))
         & (closed <= F.lit(as_of))
     )
-    if before is None:
-        return shown
-    return shown.filter((closed > F.lit(before)) | (F.col("batch") == batch))
+    return shown.join(elsewhere, on=shown["event_id"] == elsewhere["example_id"], how="left_anti")
 
 
 def build(impressions: DataFrame, events: DataFrame, seen: DataFrame, as_of: datetime, label: timedelta) -> DataFrame:

@@ -25,6 +25,7 @@ PRIOR_CLICK_RATE, PRIOR_IMPRESSIONS = 0.05, 20.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400.0
+_STEPS = 100_000
 
 
 def newest(events: DataFrame) -> datetime | None:
@@ -35,8 +36,29 @@ def newest(events: DataFrame) -> datetime | None:
 
 
 def recent(events: DataFrame, as_of: datetime, days: int) -> DataFrame:
-    """The events that are not older than so many days at `as_of`."""
-    return events.filter(F.col("occurred_at") > F.lit(as_of - timedelta(days=days)))
+    """The events that are not older than so many days at `as_of`, nor of a clock that runs ahead of it."""
+    occurred_at = F.col("occurred_at")
+    return events.filter((occurred_at > F.lit(as_of - timedelta(days=days))) & (occurred_at <= F.lit(as_of)))
+
+
+def lately(events: DataFrame, days: int) -> tuple[DataFrame, datetime | None]:
+    """The `recent` ones of all `events` as of the newest, and its time; None without events."""
+    as_of = newest(events)
+    return (events if as_of is None else recent(events, as_of, days)), as_of
+
+
+def moment(rows: DataFrame, time: Column, share: float) -> int | None:
+    """When this share of the rows had happened; `time` and the answer in milliseconds since 1970, None without rows.
+
+    An exact percentile keeps each value that is different, so times are counted in as many steps as memory has room
+    for, and not in milliseconds.
+    """
+    [(first, last)] = rows.agg(F.min(time), F.max(time)).collect()
+    if first is None:
+        return None
+    step = max(1, (last - first) // _STEPS)
+    steps: float = rows.agg(F.percentile(F.floor((time - F.lit(first)) / step), share)).collect()[0][0]
+    return int(first + steps * step)
 
 
 def from_millis(millis: int) -> datetime:
@@ -97,7 +119,7 @@ def occurrences(events: DataFrame, rates: DataFrame) -> DataFrame:
     return (
         events.filter(_is_human())
         .withColumn("day", day)
-        .join(F.broadcast(known), on=["position", "day"], how="left")
+        .join(known, on=["position", "day"], how="left")
         .select(
             "visitor_id",
             "item_id",

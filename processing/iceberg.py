@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -21,7 +21,8 @@ class Table:
     """`columns`: name -> SQL type, in order; `job` is the job that makes it.
 
     What `quality` holds of its rows: `key` is unique within a batch and never null, nor are the `required`; `ranges`
-    are [least, most] of a column, None where there is no bound.
+    are [least, most] of a column, None where there is no bound. `steady`: a batch has about as many rows as those of
+    the same hours of the weeks before.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Table:
     ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict, hash=False)
     partitioned_by: str = "batch"
     ordered_by: str = ""
+    steady: bool = False
 
     @property
     def full_name(self) -> str:
@@ -48,6 +50,12 @@ def read(spark: SparkSession, table: Table) -> DataFrame:
 def read_batch(spark: SparkSession, table: Table, batch: int) -> DataFrame:
     """The rows of one batch, with all columns. Raises MissingTable."""
     return read(spark, table).filter(F.col("batch") == batch)
+
+
+def sizes(spark: SparkSession, table: Table, batches: Collection[int]) -> list[int]:
+    """How many rows those of the batches have that have any, as the table's metadata tell."""
+    partitions = spark.table(f"{table.full_name}.partitions").filter(F.col("partition.batch").isin(*batches))
+    return [int(row["record_count"]) for row in partitions.select("record_count").collect()]
 
 
 def schema(table: Table) -> StructType:

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 something broke, and may work the next time (with its traceback, or one line where HDFS does not
 answer); 2 a bad argument, setting, missing table or batch (one line on stderr, before a session is started where that
-can be told); 3 the publish gate does not balance, or a quality check failed. After 2 and 3 only a person can help.
+can be told); 65 a gate is closed, or a quality check failed. After 2 and 65 only a person can help.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
-from infra.errors import ClickstreamError
+from infra.errors import ClickstreamError, ConfigurationError
 from infra.settings import Settings
 from infra.submit import yarn_tag
 from processing import applications, iceberg, publish, quality
 from processing.claim import claim
-from processing.errors import BadRows, ProcessingError
+from processing.errors import BadRows, NotCurated, ProcessingError
 from processing.iceberg import Table
 from processing.quality import Finding
-from storage import batches
+from processing.registry import RECOMMENDER, Registry
+from storage import batches, ledger
 from storage.batches import Cut
-from storage.errors import Unreachable
+from storage.errors import StorageError
 from storage.hdfs import Hdfs
 from storage.layout import Layout, quality_report
 
 Check = Callable[[DataFrame, Table], list[Finding]]
+Ready = Callable[[Hdfs, Layout, Cut], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Job:
     fs: Hdfs
     layout: Layout
     cut: Cut
+    in_container: bool = False
 
     @property
     def batch(self) -> int:
@@ -69,6 +72,16 @@ class Job:
         """The table's rows of this batch. Raises MissingTable."""
         return iceberg.read_batch(self.spark, table, self.batch)
 
+    def registry(self, model: str = RECOMMENDER) -> Registry:
+        """The models' register. Raises ConfigurationError in a container of a YARN that does not share our home: what
+        is written to a folder there is gone with it."""
+        mlflow, ours = self.settings.processing.mlflow_url, self.settings.spark.yarn_managed
+        if self.in_container and not mlflow and not ours:
+            raise ConfigurationError(
+                ["CLICKSTREAM_PROCESSING__MLFLOW_URL is missing: a driver in a container keeps no folder of its own"]
+            )
+        return Registry(self.settings, model)
+
     def settle(self, rows: DataFrame) -> DataFrame:
         """The rows as they are now, on HDFS until the job ends: whatever is written to their tables and whoever dies,
         and with nothing of their plan, which Spark would optimise again wherever they are used."""
@@ -85,12 +98,22 @@ class Job:
         """
         publish.replace_matching(self.spark, table, rows, f"{writer}_{self.batch}", self._approval(table, quality.rows))
 
+    def _volume(self, table: Table, written: DataFrame) -> list[Finding]:
+        """Whether the batch has about as many rows as those of the same hours of the weeks before."""
+        weeks = timedelta(weeks=quality.WEEKS + 1)
+        cuts = batches.since(self.fs, self.layout, datetime.fromisoformat(self.cut.taken_at) - weeks)
+        numbers = quality.same_hours(cuts, self.cut)
+        if not numbers:
+            return []
+        usual, factor = iceberg.sizes(self.spark, table, numbers), self.settings.processing.volume_factor
+        return quality.volume(written.count(), usual, factor, f"rows of {table.name}")
+
     def _approval(self, table: Table, check: Check) -> publish.Approve:
         """The report of what was found lies on HDFS until a run finds nothing."""
         path = quality_report(self.settings.hdfs.root, table.name, self.batch)
 
         def approve(written: DataFrame) -> None:
-            findings = check(written, table)
+            findings = check(written, table) + (self._volume(table, written) if table.steady else [])
             if not findings:
                 self.fs.delete(path)
                 return
@@ -101,8 +124,27 @@ class Job:
         return approve
 
 
-def run(name: str, manual: str, work: Callable[[Job], dict[str, Any]], argv: Sequence[str] | None = None) -> int:
-    """Runs job `name` and returns its exit code; `manual` is its --help, what `work` returns its facts."""
+def curated(fs: Hdfs, layout: Layout, cut: Cut) -> None:
+    """Of jobs that read a batch's events: raises NotCurated where there are none yet."""
+    if not ledger.balanced(fs, layout, cut.name):
+        raise NotCurated(cut.name)
+
+
+def any_batch(fs: Hdfs, layout: Layout, cut: Cut) -> None:
+    """Of jobs that need the batch for its number alone."""
+
+
+def run(
+    name: str,
+    manual: str,
+    work: Callable[[Job], dict[str, Any]],
+    argv: Sequence[str] | None = None,
+    ready: Ready = curated,
+) -> int:
+    """Runs job `name` and returns its exit code; `manual` is its --help, what `work` returns its facts.
+
+    `ready` is asked before a session is started: it raises where the batch is not there yet.
+    """
     parser = argparse.ArgumentParser(
         prog=name, description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -112,19 +154,20 @@ def run(name: str, manual: str, work: Callable[[Job], dict[str, Any]], argv: Seq
     batch = parser.parse_args(argv).batch
     started = time.monotonic()
     try:
-        facts = _run(name, batch, work)
+        facts = _run(name, batch, work, ready)
     except ClickstreamError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code if isinstance(error, ProcessingError) else 1 if isinstance(error, Unreachable) else 2
+        return error.exit_code if isinstance(error, ProcessingError) else 1 if isinstance(error, StorageError) else 2
     seconds = round(time.monotonic() - started, 1)
     print(json.dumps({"event": "job_finished", "job": name, "batch": batch, "seconds": seconds, **facts}), flush=True)
     return 0
 
 
-def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]]) -> dict[str, Any]:
+def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]], ready: Ready) -> dict[str, Any]:
     settings = Settings.from_env()
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
     cut = batches.get(fs, layout, batch)
+    ready(fs, layout, cut)
     SparkContext._ensure_initialized()  # without a JVM there is nothing in a SparkConf
     in_container = SparkConf().get("spark.submit.deployMode") == "cluster"
     with nullcontext() if in_container else claim(settings.home, name, batch):
@@ -135,7 +178,7 @@ def _run(name: str, batch: str, work: Callable[[Job], dict[str, Any]]) -> dict[s
         try:
             if spark.sparkContext.master == "yarn":
                 applications.claim(spark.sparkContext, tag)
-            this = Job(settings, spark, fs, layout, cut)
+            this = Job(settings, spark, fs, layout, cut, in_container)
             with _checkpoints(this, name):
                 return work(this)
         finally:

@@ -15,6 +15,8 @@ from processing.quality import Finding
 
 SAMPLE = 50
 MAX_EVENTS = 2_000  # of a subject: one with more would have to be brought to the driver
+Subject = tuple[str, ...]
+Histories = dict[Subject, list[Occurrence]]
 _TOLERANCE = 2e-6  # values are rounded to 6 digits
 
 
@@ -28,11 +30,11 @@ def find(examples: DataFrame, seen: DataFrame) -> list[Finding]:
     rows = sample.collect()
     differing: dict[str, list[str]] = defaultdict(list)
     for happened, subject, features, prefix in subjects(seen):
-        histories = _histories(sample, happened, subject)
+        histories, crowded = _histories(sample, happened, subject)
         for row in rows:
-            history = histories.get(tuple(row[name] for name in subject))
-            if history is not None:
-                for name in _differences(row, prefix, features, history):
+            who = tuple(row[name] for name in subject)
+            if who not in crowded:
+                for name in _differences(row, prefix, features, histories.get(who, [])):
                     differing[row["example_id"]].append(name)
     sample.unpersist()
     if not differing:
@@ -41,15 +43,17 @@ def find(examples: DataFrame, seen: DataFrame) -> list[Finding]:
     return [Finding(f"of {len(rows)} examples some are not of their moment", len(differing), shown)]
 
 
-def _histories(sample: DataFrame, seen: DataFrame, subject: tuple[str, ...]) -> dict[tuple[str, ...], list[Occurrence]]:
-    """The events of each sampled subject; those with too many are left out."""
+def _histories(sample: DataFrame, seen: DataFrame, subject: tuple[str, ...]) -> tuple[Histories, set[Subject]]:
+    """The events of each sampled subject, and those subjects that have too many."""
     wanted = F.broadcast(sample.select(*subject).distinct())
-    events = seen.join(wanted, on=list(subject), how="left_semi")
-    few = events.groupBy(*subject).count().filter(F.col("count") <= MAX_EVENTS).drop("count")
-    histories: dict[tuple[str, ...], list[Occurrence]] = defaultdict(list)
+    events = seen.join(wanted, on=list(subject), how="left_semi").persist()
+    counts = events.groupBy(*subject).count().persist()
+    crowded = {tuple(row[name] for name in subject) for row in counts.filter(F.col("count") > MAX_EVENTS).collect()}
+    few = counts.filter(F.col("count") <= MAX_EVENTS)
+    histories: Histories = defaultdict(list)
     for row in events.join(few, on=list(subject), how="left_semi").collect():
         histories[tuple(row[name] for name in subject)].append((row["time"], row["event_type"], row["expected_clicks"]))
-    return histories
+    return histories, crowded
 
 
 def _differences(row: Row, prefix: str, features: Sequence[Feature], history: list[Occurrence]) -> list[str]:

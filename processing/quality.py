@@ -2,20 +2,23 @@
 
 Of every table: keys are unique and not null, required columns are not null, numbers lie in their ranges. Of events:
 the batch is no more than `volume_factor` times as large, or as small, as those that arrived in the same hours of the
-weeks before were on average; and its newest record is not older than `freshness_hours` at the cut.
+weeks before were on average; and its newest record is not older than `freshness_hours` at the cut. Of tables that are
+`steady`: the same of their rows. Nothing else is as fresh as its events, so it is not asked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from processing.iceberg import Table
+from storage.batches import Cut
 
 EXAMPLES = 20  # rows that a finding shows
 WEEKS = 4
@@ -68,15 +71,27 @@ def usual_volume(earlier: DataFrame, since: datetime, until: datetime, first: da
         F.count_if((arrived > F.lit(since - before)) & (arrived <= F.lit(until - before))).alias(f"before_{n}")
         for n, before in enumerate(weeks)
     ]
-    return list(earlier.agg(*counts).collect()[0])
+    lately = earlier.filter(arrived > F.lit(since - WEEKS * _WEEK))
+    return list(lately.agg(*counts).collect()[0])
 
 
-def volume(now: int, weeks: Sequence[int], factor: float) -> list[Finding]:
+def same_hours(cuts: Iterable[Cut], cut: Cut) -> list[int]:
+    """Numbers of the batches among `cuts` that ended in the hours of the batch that `cut` ends, 1 to 4 weeks before."""
+    of = sorted(cuts, key=attrgetter("number"))
+    until = datetime.fromisoformat(cut.taken_at)
+    before = [datetime.fromisoformat(one.taken_at) for one in of if one.number == cut.number - 1]
+    since = before[0] if before else until
+    ended = [(one.number, datetime.fromisoformat(one.taken_at)) for one in of if one.number < cut.number]
+    weeks = [week * _WEEK for week in range(1, WEEKS + 1)]
+    return [number for number, end in ended if any(since - week < end <= until - week for week in weeks)]
+
+
+def volume(now: int, weeks: Sequence[int], factor: float, what: str = "events") -> list[Finding]:
     """Whether `now` is out of all proportion to the mean of the `weeks` before; below 100 everything is chance."""
     usual = sum(weeks) / len(weeks) if weeks else now
     if max(now, usual) < MEANINGFUL or usual / factor <= now <= usual * factor:
         return []
-    return [Finding(f"volume: {now:,} events, {usual:,.0f} in the same hours of {len(weeks)} weeks before")]
+    return [Finding(f"volume: {now:,} {what}, {usual:,.0f} in the same hours of {len(weeks)} weeks before")]
 
 
 def freshness(newest: datetime | None, taken_at: datetime, hours: float) -> list[Finding]:

@@ -32,7 +32,16 @@ class UnknownVersion(ClickstreamError):  # noqa: N818 - the domain's own term
 
 
 class NotPromotable(ClickstreamError):  # noqa: N818
-    """The gate refused the version, or never saw it."""
+    """The gate refused the version, or never saw it; or there is nothing of it to go back to."""
+
+
+class NotShown(ClickstreamError):  # noqa: N818
+    """`name` is champion, but its lists could not be put in force. To go back again would be one too many."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(
+            f"{name} is champion, but its lists are not shown: {error}; `clickstream models promote {name}` shows them"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +185,20 @@ class Registry:
             self._crown(version, champion)
         return self.get(str(version.number))
 
-    def rollback(self) -> Version:
-        """Makes the champion's predecessor champion again. Raises NotPromotable where there is none."""
+    def predecessor(self) -> Version:
+        """Whom the champion has replaced. Raises NotPromotable where there is none."""
         champion = self.champion()
         before = None if champion is None else champion.facts.get("replaced")
-        if champion is None or before is None:
+        if before is None:
             raise NotPromotable("no champion was replaced so far")
-        self._update(champion, rolled_back=True)
-        self._client.set_registered_model_alias(self.model, CHAMPION, str(before))
         return self.get(str(before))
+
+    def rollback(self) -> Version:
+        """Makes the champion's predecessor champion again. Raises NotPromotable where there is none."""
+        before = self.predecessor()
+        self._update(self.get(CHAMPION), rolled_back=True)
+        self._client.set_registered_model_alias(self.model, CHAMPION, str(before.number))
+        return self.get(str(before.number))
 
     def _crown(self, version: Version, champion: Version | None) -> None:
         self._update(self.get(str(version.number)), replaced=None if champion is None else champion.number)

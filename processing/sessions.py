@@ -10,6 +10,7 @@ from datetime import timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from processing.features import from_millis
 from processing.tables import SESSIONS
 
 _VISITOR = ("visitor_id", "is_bot")
@@ -20,6 +21,15 @@ def spans(events: DataFrame, gap: timedelta) -> DataFrame:
     """(visitor_id, is_bot, first_at, last_at): the runs of these events alone, with no pause longer than the gap."""
     runs = assign(events, gap).groupBy("session_id", *_VISITOR)
     return runs.agg(F.min("occurred_at").alias("first_at"), F.max("occurred_at").alias("last_at")).drop("session_id")
+
+
+def between(current: DataFrame, new: DataFrame, gap: timedelta) -> DataFrame:
+    """Those of the `current` sessions that lie at the time of the spans `new`: of the others no file is opened."""
+    [(first, last)] = new.agg(F.unix_millis(F.min("first_at")), F.unix_millis(F.max("last_at"))).collect()
+    if first is None:
+        return current.limit(0)
+    since, until = F.lit(from_millis(first) - gap), F.lit(from_millis(last) + gap)
+    return current.filter((F.col("ended_at") >= since) & (F.col("started_at") <= until))
 
 
 def affected(current: DataFrame, new: DataFrame, gap: timedelta) -> DataFrame:

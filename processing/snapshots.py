@@ -24,6 +24,13 @@ def tag(spark: SparkSession, table: Table, name: str, snapshot: int) -> None:
     spark.sql(f"ALTER TABLE {table.full_name} CREATE OR REPLACE TAG `{name}` AS OF VERSION {snapshot}")
 
 
+def keep(spark: SparkSession, table: Table, batch: int, snapshot: int) -> None:
+    """Spares a snapshot that a model of the batch learns from, for ever: trained again, each has a tag of its own."""
+    name = f"trained-{batch}"
+    taken = spark.sql(f"SELECT snapshot_id FROM {table.full_name}.refs WHERE name = '{name}'").collect()
+    tag(spark, table, name if not taken or taken[0][0] == snapshot else f"{name}-{snapshot}", snapshot)
+
+
 def read(spark: SparkSession, table: Table, snapshot: int, batch: int) -> DataFrame:
     """The rows up to `batch` as they were at `snapshot`, with the columns of then."""
     rows = spark.sql(f"SELECT * FROM {table.full_name} VERSION AS OF {snapshot}")

@@ -158,6 +158,7 @@ INTERACTIONS = Table(
     key=("visitor_id", "item_id"),
     required=("weight", "first_at", "last_at", "as_of"),
     ranges={"events": (1, None), "weight": (0, None)},
+    steady=True,
 )
 ITEM_FEATURES = Table(
     "item_features",
@@ -183,6 +184,7 @@ ITEM_FEATURES = Table(
     key=("item_id",),
     required=("title", "path", "popularity", "as_of"),
     ranges={"popularity": (0, None)},
+    steady=True,
 )
 VISITOR_FEATURES = Table(
     "visitor_features",
@@ -207,6 +209,7 @@ VISITOR_FEATURES = Table(
     key=("visitor_id",),
     required=("is_bot", "as_of"),
     ranges={"events": (1, None), "recency_days": (0, None)},
+    steady=True,
 )
 COVISITS = Table(
     "covisits",
@@ -221,6 +224,7 @@ COVISITS = Table(
     key=("last_item_id", "item_id"),
     required=("as_of",),
     ranges={"covisit_views_7d": (0, None), "covisit_views_30d": (1, None)},
+    steady=True,
 )
 POSITION_RATES = Table(
     "position_rates",
@@ -236,6 +240,7 @@ POSITION_RATES = Table(
     key=("day", "position"),
     required=("click_rate",),
     ranges={"impressions": (0, None), "clicks": (0, None)},
+    steady=True,
 )
 WEEKLY_PROFILE = Table(
     "weekly_profile",
@@ -317,6 +322,7 @@ RECOMMENDATIONS = Table(
     key=("visitor_id", "rank"),
     required=("item_id", "score", "source"),
     ranges={"rank": (0, None)},
+    steady=True,
 )
 SIMILAR_ITEMS = Table(
     "similar_items",
@@ -325,6 +331,7 @@ SIMILAR_ITEMS = Table(
     key=("item_id", "rank"),
     required=("similar_item_id", "score"),
     ranges={"rank": (0, None)},
+    steady=True,
 )
 POPULAR_ITEMS = Table(
     "popular_items",

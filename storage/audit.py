@@ -94,8 +94,10 @@ def audit(
 ) -> Audit:
     """Looks at all of a topic's history; memory does not grow with it, but for the id files of `deep`, on disk.
 
-    `progress` is called with 1 for each file.
+    `progress` is called with 1 for each file. Raises BatchError where there is none: nothing proves nothing.
     """
+    if not fs.exists(layout.topic_root) and batches.newest(fs, layout) is None:
+        raise BatchError(f"{layout.topic_root} does not exist, and topic {layout.topic} has no cut: nothing to audit")
     found = Audit(layout.topic, deep)
     begins = batches.begins(fs, layout)
     with ExitStack() as stack:
@@ -104,7 +106,7 @@ def audit(
         memory = None if deep else Memory(fs, layout, stack.enter_context(ThreadPoolExecutor(READERS)), fresh)
         reader = memory or anew(fs)
         walks = {}
-        for p in partitions(fs, layout.raw(0).rsplit("/", 1)[0]):
+        for p in partitions(fs, layout.topic_root):
             auditor = Auditor(fs, layout, p, begins.offsets.get(p, 0), found.add, ids)
             found.partitions[p] = auditor.totals
             walks[p] = _checked(auditor, walk(fs, layout, p, pool, reader, auditor.begin, auditor.look), progress)
@@ -180,12 +182,12 @@ class Chain:
             if start != ends.get(p, 0) or cut.ends.get(p, start) < start:
                 wrong.append(f"p={p} goes from {start} to {cut.ends.get(p)} after {ends.get(p, 0)}")
         if wrong:
-            file = f"{self._layout.cuts}/chain/{cut.number:019d}.json"
+            file = batches.link_path(self._layout, cut.number)
             self._add(Finding("chain", f"cut {cut.name}: {'; '.join(wrong)}", (file,)))
 
     def named(self, cut: Cut) -> None:
         """Every cut but the newest can be found by its name, with the same content."""
-        file = f"{self._layout.cuts}/{cut.name}.json"
+        file = batches.name_path(self._layout, cut.name)
         try:
             same = f"{cut.name}.json" in self._files and Cut.from_json(self._fs.read(file)) == cut
         except (BatchError, StorageError, FileNotFoundError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -118,11 +119,11 @@ def take(
         if last is not None:
             _name(fs, layout, last)
         with suppress(FileNotFoundError):
-            return Cut.from_json(fs.read(f"{layout.cuts}/{name}.json"))
+            return Cut.from_json(fs.read(name_path(layout, name)))
         ends = read_ends()  # asked after the last cut was read: so ends never go back
         cut = _next(layout, name, last, ends) if moment is None else _past(layout, name, last, ends, moment)
         try:
-            fs.write_atomically(_link(layout, cut.number), cut.to_json())
+            fs.write_atomically(link_path(layout, cut.number), cut.to_json())
         except FileExistsError:
             continue  # somebody else's cut came first, and ours begins where it ends
         _name(fs, layout, cut)
@@ -154,7 +155,7 @@ def get(fs: Hdfs, layout: Layout, name: str) -> Cut:
     """The cut of that name. Raises BatchError when there is none."""
     if _NAME.match(name):
         with suppress(FileNotFoundError):
-            return Cut.from_json(fs.read(f"{layout.cuts}/{name}.json"))
+            return Cut.from_json(fs.read(name_path(layout, name)))
         last = newest(fs, layout)  # its taker may have died before it gave the cut its name
         if last is not None and last.name == name:
             _name(fs, layout, last)
@@ -185,6 +186,18 @@ def all(fs: Hdfs, layout: Layout, after: int = 0) -> Iterator[Cut]:
     with ThreadPoolExecutor(16) as pool:
         for at in range(0, len(numbers), _TOGETHER):
             yield from pool.map(lambda number: _read(fs, layout, number), numbers[at : at + _TOGETHER])
+
+
+def since(fs: Hdfs, layout: Layout, moment: datetime) -> Iterator[Cut]:
+    """The cuts taken at `moment` or later, in their order; found by bisection, since none is earlier than the one
+    before it."""
+    numbers = _numbers(fs, layout)
+
+    def taken_at(number: int) -> datetime:
+        return datetime.fromisoformat(_read(fs, layout, number).taken_at)
+
+    at = bisect_left(numbers, moment, key=taken_at)
+    return all(fs, layout, numbers[at] - 1) if at < len(numbers) else iter(())
 
 
 def begins(fs: Hdfs, layout: Layout, tree: Tree = "raw") -> Begins:
@@ -231,16 +244,22 @@ def _numbers(fs: Hdfs, layout: Layout) -> list[int]:
 
 
 def _read(fs: Hdfs, layout: Layout, number: int) -> Cut:
-    return Cut.from_json(fs.read(_link(layout, number)))
+    return Cut.from_json(fs.read(link_path(layout, number)))
 
 
-def _link(layout: Layout, number: int) -> str:
+def link_path(layout: Layout, number: int) -> str:
+    """Where the cut of that number lies, which is what makes it one."""
     return f"{layout.cuts}/chain/{number:019d}.json"
+
+
+def name_path(layout: Layout, name: str) -> str:
+    """Where the same is found by the cut's name."""
+    return f"{layout.cuts}/{name}.json"
 
 
 def _name(fs: Hdfs, layout: Layout, cut: Cut) -> None:
     """Makes the cut findable by its name; harmless when it is already."""
-    path = f"{layout.cuts}/{cut.name}.json"
+    path = name_path(layout, cut.name)
     if not fs.exists(path):
         with suppress(FileExistsError):
             fs.write_atomically(path, cut.to_json())

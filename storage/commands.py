@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from infra.errors import MAY_PASS, ClickstreamError
 from infra.settings import Settings
 from storage.bench import commands as bench
 from storage.erasure_commands import erasures
@@ -35,7 +38,6 @@ def sink(number: int) -> dict[str, Any]:
 
     gc.set_threshold(100_000, 20, 50)  # each poll brings thousands of objects, and none of them in a cycle
     from infra.serving import log_as_json
-    from storage.errors import Hung
     from storage.hdfs import Hdfs
     from storage.metrics import SinkMetrics
     from storage.sink import run
@@ -52,10 +54,22 @@ def sink(number: int) -> dict[str, Any]:
     with _progress(metrics):
         try:
             run(settings, Hdfs(settings), metrics, stop)
-        except Hung as error:
-            click.echo(f"sink: {error}", err=True)
-            os._exit(1)  # a thread that waits for ever would be waited for
+        except Exception as error:
+            end_at_once(error)
     return {}
+
+
+def end_at_once(error: Exception) -> NoReturn:
+    """Says why and ends the process: an interpreter that exits waits for its threads, and one that writes to HDFS may
+    never end."""
+    code = 1
+    if isinstance(error, ClickstreamError):
+        click.echo(f"clickstream: {error}", err=True)
+        code = MAY_PASS if error.may_pass else 2
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from infra.rules import Compaction
 from storage import batches, ledger, merge
 from storage.batches import Cut
 from storage.containers import Codec, FileInfo
+from storage.epochs import position
 from storage.errors import ContainerError, StorageError
 from storage.hdfs import Entry, Hdfs
 from storage.headers import file_info
@@ -104,17 +105,30 @@ class Compacted:
 
 
 def compact(
-    fs: Hdfs, layout: Layout, settings: Compaction, codec: Codec, now: Callable[[], float], dry_run: bool = False
+    fs: Hdfs,
+    layout: Layout,
+    settings: Compaction,
+    codec: Codec,
+    now: Callable[[], float],
+    dry_run: bool = False,
+    batched: bool = True,
 ) -> Compacted:
-    """One run over all closed batches; `now` in seconds since 1970. A `dry_run` only says what there is to do."""
+    """One run over all closed batches, or, of a topic that is not `batched`, over all that is landed.
+
+    `now` in seconds since 1970. A `dry_run` only says what there is to do.
+    """
     done = Compacted()
-    cut = closed(fs, layout)
-    if cut is None:
+    if batched:
+        cut = closed(fs, layout)
+        ends = cut.ends if cut is not None else {}
+    else:
+        ends = {p: position(fs, layout, p) for p in partitions(fs, layout.topic_root)}
+    if not ends:
         return done
     begins = batches.begins(fs, layout)
-    for partition in sorted(cut.ends):
+    for partition, end in sorted(ends.items()):
         folders = [f"{layout.raw(partition)}/{name}" for name in fs.names(layout.raw(partition))]
-        span = begins.offsets.get(partition, 0), cut.ends[partition]
+        span = begins.offsets.get(partition, 0), end
         planned = [group for folder in folders for group in plan(fs.list(folder), partition, folder, span, settings)]
         with ThreadPoolExecutor(_THREADS) as pool:
             for outcomes in pool.map(lambda wide: _join(fs, layout, wide, codec, dry_run), planned):
@@ -224,7 +238,7 @@ def tidy(fs: Hdfs, layout: Layout, grace: float, now: float, done: Compacted) ->
     """Makes the ledgers' number of files true, then deletes what has been hidden, or left unfinished, long enough."""
     files: dict[int, list[Range]] = {}
     folders: list[tuple[int, str]] = []
-    for partition in partitions(fs, layout.raw(0).rsplit("/", 1)[0]):
+    for partition in partitions(fs, layout.topic_root):
         files[partition] = []
         for name in fs.names(layout.raw(partition)):
             folder = f"{layout.raw(partition)}/{name}"

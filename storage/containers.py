@@ -26,8 +26,9 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate, compress
 from typing import Any, Literal, Protocol
 
@@ -51,7 +52,6 @@ _PARTS = 4  # of a record: partition, the offset's low bits, the rest of the off
 BLOCK_RECORDS = 4_000
 BLOCK_BYTES = 1 << 20
 _IN_FLIGHT = 4  # blocks of a file that are compressed beside the filling of the next
-WRITER = "clickstream 1"
 MAGIC = b"Obj\x01"
 _LONG = {"type": "long", "logicalType": "timestamp-millis"}
 
@@ -81,6 +81,15 @@ def _envelope(name: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "record", "name": name, "namespace": "clickstream", "fields": head + fields}
 
 
+@cache
+def this_version() -> str:
+    """Who writes files: this package, in its version."""
+    try:
+        return f"clickstream {version('clickstream')}"
+    except PackageNotFoundError:  # in a job's container the code is a zip
+        return "clickstream"
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """What a file's header says of it. `fingerprint` is the event schema's, in hex; empty for plain envelopes."""
@@ -93,7 +102,7 @@ class FileInfo:
     quarantined: tuple[Span, ...] = ()
     gaps: tuple[Gap, ...] = ()
     fingerprint: str = ""
-    writer: str = WRITER
+    writer: str = field(default_factory=this_version)
 
     def to_metadata(self) -> dict[str, bytes]:
         texts = {

@@ -1,7 +1,7 @@
 """What can go wrong between Kafka and HDFS.
 
 StorageError            HDFS could not be reached, or refused; names the path
-├── Unreachable         HDFS does not answer; names the setting
+├── Unreachable         HDFS does not answer, or not yet; names the setting
 └── Hung                it does not answer at all: the process has to end
 Fenced                  another owner has taken the partition: drop what is buffered, stay out
 LogError                Kafka's log and what has been landed contradict each other: loud, never a silent reset
@@ -24,7 +24,8 @@ class StorageError(ClickstreamError):
 
 
 class Unreachable(StorageError):  # noqa: N818 - the domain's own term
-    """No NameNode answers at `address`, or a connection to it or to a DataNode broke."""
+    """No NameNode answers at `address`, or none that works yet (it starts, is in safe mode, or on standby), or a
+    connection to it or to a DataNode broke."""
 
     may_pass = True
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from infra.errors import ServiceError
 from infra.settings import Settings
 from infra.topics import end_offsets
 from storage import batches, exports, ledger
@@ -51,9 +52,11 @@ class Gates:
         return found
 
     def between(self, since: datetime, until: datetime) -> list[str]:
-        """The batches whose cut was taken after `since` and not after `until`, in their order."""
-        cuts = ((cut.name, datetime.fromisoformat(cut.taken_at)) for cut in batches.all(self._fs, self._layout))
-        return [name for name, taken_at in cuts if since < taken_at <= until]
+        """The batches whose cut was taken after `since` and not after `until`, in their order, as far as they have
+        landed."""
+        cuts = batches.all(self._fs, self._layout)
+        chosen = [cut for cut in cuts if since < datetime.fromisoformat(cut.taken_at) <= until]
+        return [cut.name for cut in chosen if ledger.look(self._fs, self._layout, cut).landed_complete]
 
     def newest_curated(self) -> str:
         """The newest batch that is through the publish gate. Raises BatchError where there is none."""
@@ -88,7 +91,7 @@ class Gates:
         return found
 
     def wait_until_served(self, patience: float = 60.0) -> str:
-        """The version in force, once the running web app serves it. Raises GateClosed after `patience` seconds."""
+        """The version in force, once the running web app serves it. Raises ServiceError after `patience` seconds."""
         import requests
 
         wanted, url = self.shown()["version"], f"{self._settings.webapp.address}/health"
@@ -101,4 +104,5 @@ class Gates:
             except (requests.RequestException, ValueError, LookupError, TypeError) as error:
                 told = repr(error)
             time.sleep(1)
-        raise GateClosed(wanted, f"{url} (CLICKSTREAM_WEBAPP__URL) does not serve it after {patience:.0f} s: {told}")
+        what = f"{url} (CLICKSTREAM_WEBAPP__URL) does not serve {wanted} after {patience:.0f} s: {told}"
+        raise ServiceError("webapp", what)

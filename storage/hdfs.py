@@ -2,7 +2,7 @@
 
 All paths are absolute, below settings.hdfs.root by the callers' doing. A missing path raises FileNotFoundError, a
 name that is taken FileExistsError, everything else StorageError; Unreachable within some ten seconds when no NameNode
-answers.
+answers, and at once when one says that it will only later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import pwd
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +36,9 @@ _Names = list[str]  # within the class `list` is a verb
 # Three tries are over after 9 s; the default of 15 takes three minutes. A conf_dir decides for itself: failover between
 # two NameNodes may need longer.
 _OWN_CLUSTER = {"dfs.client.failover.max.attempts": "3"}
+
+# What a NameNode says that is starting, in safe mode, or not the active one.
+_NOT_YET = re.compile(r"\b(SafeMode|Standby|Retriable)Exception\b")
 
 
 class _Broken(Unreachable):
@@ -244,7 +248,7 @@ class Hdfs:
         except requests.RequestException as error:
             raise Unreachable(path, address, repr(error)) from error
         if not answer.ok:
-            raise StorageError(path, f"{operation} {parameters}: {answer.text[:300]}")
+            raise self._refused(path, f"{operation} {parameters}: {answer.text[:300]}")
 
     def arrow_filesystem(self) -> Any:
         """The same client as fsspec file system, which pyarrow's readers take as `filesystem`."""
@@ -267,7 +271,10 @@ class Hdfs:
         except OSError as error:
             raise Unreachable(path, self.address, _first_line(error)) from error
         except (RuntimeError, ValueError) as error:
-            raise StorageError(path, _first_line(error)) from error
+            raise self._refused(path, _first_line(error)) from error
+
+    def _refused(self, path: str, reason: str) -> StorageError:
+        return Unreachable(path, self.address, reason) if _NOT_YET.search(reason) else StorageError(path, reason)
 
 
 class _Pieces(io.RawIOBase):

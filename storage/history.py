@@ -21,7 +21,7 @@ from storage.batches import Begins, Cut, RawFile
 from storage.containers import FileInfo
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
-from storage.headers import Read, Reader, anew
+from storage.headers import Memory, Read, Reader
 from storage.layout import BUCKET, Layout, Range, bucket, visible
 from storage.ledger import BatchLedger, PartitionLedger
 
@@ -144,6 +144,24 @@ class Sweep:
         return ledger.tally(row, found)
 
 
+def look_at_all(fs: Hdfs, layout: Layout) -> list[BatchLedger]:
+    """What `ledger.look` gives of each batch, but files are gone through once, and none that was counted before."""
+    cuts = list(batches.all(fs, layout))
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        found = list(pool.map(lambda cut: ledger.recorded(fs, layout, cut.name), cuts))
+        new = [n for n, one in enumerate(found) if one is None or not one.landed_complete]
+        if new:
+            starts, memory = cuts[new[0]].starts, Memory(fs, layout, pool)
+            numbers = partitions(fs, layout.topic_root)
+            sweep = Sweep({p: walk(fs, layout, p, pool, memory, starts.get(p, 0)) for p in numbers})
+            counted = {n: sweep.take(cuts[n]) for n in range(new[0], len(cuts))}
+            now = [ledger.with_published(counted[n], ledger.published(fs, layout, cuts[n].name)) for n in new]
+            list(pool.map(lambda one: ledger.record_landing(fs, layout, one), now))
+            for n, one in zip(new, now, strict=True):
+                found[n] = one
+    return [one for one in found if one is not None]
+
+
 @dataclass(slots=True)
 class Rebuilt:
     """What a rebuild did: names of batches that have not landed completely, numbers of the others."""
@@ -158,17 +176,18 @@ class Rebuilt:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def rebuild(fs: Hdfs, layout: Layout, progress: Callable[[], None] = lambda: None) -> Rebuilt:
+def rebuild(fs: Hdfs, layout: Layout, progress: Callable[[], None] = lambda: None, fresh: bool = False) -> Rebuilt:
     """Writes the ledgers of all batches from scratch: landing terms from the files, publish terms as curation kept
     them, and of batches whose raw is gone the ledger that retention kept. A ledger that says the same is left alone.
+    What headers said is believed as an audit believes it, unless `fresh`.
 
     A batch that has not landed yet gets none, unless it has one or was curated: then what that says is made true.
     """
     done = Rebuilt()
     begins = batches.begins(fs, layout)
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(_WRITERS) as writers:
-        numbers = partitions(fs, layout.raw(0).rsplit("/", 1)[0])
-        walks = {p: walk(fs, layout, p, readers, anew(fs), begins.offsets.get(p, 0)) for p in numbers}
+        numbers, memory = partitions(fs, layout.topic_root), Memory(fs, layout, readers, fresh)
+        walks = {p: walk(fs, layout, p, readers, memory, begins.offsets.get(p, 0)) for p in numbers}
         waiting: deque[Future[bool]] = deque()
         for counted in _counted(fs, layout, begins, Sweep(walks), done):
             waiting.append(writers.submit(_settle, fs, layout, counted))

@@ -36,6 +36,7 @@ class Holdings(Mapping[Partition, Owned]):
         self._settings, self._pool, self._metrics = settings, pool, metrics
         self._check_topic, self._commit = check_topic, commit
         self._owned: dict[Partition, Owned] = {}
+        self._tight = False
 
     def __getitem__(self, partition: Partition) -> Owned:
         return self._owned[partition]
@@ -50,10 +51,10 @@ class Holdings(Mapping[Partition, Owned]):
         self._owned[partition] = owned
 
     def lose(self, partition: Partition) -> None:
-        """Forgets all of it that is not published: others may own it already."""
+        """Forgets all of it that is not published: others may own it already. Raises Hung."""
         owned = self._owned.pop(partition, None)
         if owned is not None:
-            owned.discard()
+            owned.discard(self._settings.publish_timeout_seconds)
             self._metrics.forget(partition)
 
     def give_back(self, partitions: Collection[Partition]) -> None:
@@ -68,7 +69,7 @@ class Holdings(Mapping[Partition, Owned]):
                     self._publish([partition], wait=True)
                 except Fenced as error:
                     log.warning("fenced", reason=str(error))
-                    owned.discard()
+                    owned.discard(self._settings.publish_timeout_seconds)
                 if owned.idle:
                     mine.remove(partition)
                     owned.epoch.release()
@@ -81,6 +82,30 @@ class Holdings(Mapping[Partition, Owned]):
         self._publish(self._owned)
         self._check_flights(self._owned.values())
         self._bound_memory()
+
+    def crowded(self) -> set[Partition]:
+        """Partitions that are to read nothing until there is room, so that the files of the others get their size.
+
+        That begins when memory closes a file far below it, and ends when most of the memory is free. As many of the
+        fullest go on as can be filled; of equally full ones those that are furthest behind.
+        """
+        if not self._tight:
+            return set()
+        size, used = self._settings.max_bytes, sum(owned.size for owned in self.values())
+        room = self._settings.memory_bytes - used
+        self._tight = 4 * used > self._settings.memory_bytes
+        if not self._tight:
+            return set()
+        behind = [partition for partition, owned in self.items() if not owned.at_end and not owned.held]
+        behind.sort(key=lambda partition: (-self[partition].writer.size, self[partition].read_until))
+        going_on = 0
+        for partition in behind:
+            missing = max(0, size - self[partition].writer.size)
+            if going_on and missing > room:
+                break
+            room -= missing
+            going_on += 1
+        return set(behind[going_on:])
 
     def report(self, high: Callable[[Partition], int]) -> None:
         """Sets the gauges; `high` is the end of a partition in Kafka."""
@@ -127,6 +152,7 @@ class Holdings(Mapping[Partition, Owned]):
             if not all(owned.idle for owned in self.values()):
                 self._wait_for_any(self.values(), _LOOK_SECONDS)
             elif largest.writer.size:
+                self._tight = self._tight or 2 * largest.writer.size < self._settings.max_bytes
                 largest.writer.seal("memory")
             else:
                 return

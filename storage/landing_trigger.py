@@ -12,6 +12,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+_LEAST_SECONDS = 30.0  # that HDFS has to answer, late as it may be
+
 
 class LandingTrigger(BaseTrigger):
     """Fires when each offset of the batch is accounted for, with {"closed": ""}, or at the `deadline` (seconds since
@@ -33,7 +35,7 @@ class LandingTrigger(BaseTrigger):
         """Asks the ledger again and again."""
         told = None
         while True:
-            closed = await asyncio.to_thread(self._closed)
+            closed = await self._asked()
             if not closed or time.time() >= self.deadline:
                 yield TriggerEvent({"closed": closed})  # type: ignore[no-untyped-call]
                 return
@@ -41,6 +43,14 @@ class LandingTrigger(BaseTrigger):
                 self.log.info("batch %s has not landed: %s", self.batch, closed)
                 told = closed
             await asyncio.sleep(self.poll_seconds)
+
+    async def _asked(self) -> str:
+        """Why the gate is closed. A NameNode that hangs, and the thread that asks it, are given up at the deadline."""
+        seconds = max(self.deadline - time.time(), _LEAST_SECONDS)
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(self._closed), seconds)
+        except TimeoutError:
+            return f"HDFS (CLICKSTREAM_HDFS__URL) has not answered for {seconds:.0f} s"
 
     def _closed(self) -> str:
         """Why the gate is closed; empty when it is open."""

@@ -50,8 +50,13 @@ class Layout:
     root: str
     topic: str
 
+    @property
+    def topic_root(self) -> str:
+        """Where the topic's partitions lie."""
+        return f"{self.root}/raw/{self.topic}"
+
     def raw(self, partition: int) -> str:
-        return f"{self.root}/raw/{self.topic}/p={partition:02d}"
+        return f"{self.topic_root}/p={partition:02d}"
 
     def quarantine(self, partition: int) -> str:
         return f"{self.root}/quarantine/{self.topic}/p={partition:02d}"

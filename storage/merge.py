@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ from storage.blocks import Block, Header, blocks, bodies, read_header, unpack
 from storage.containers import COMPRESS, Codec, Container, FileInfo, Gap, Span, varint
 from storage.errors import ContainerError, StorageError
 from storage.hdfs import Hdfs
-from storage.schemas import extent, transcoder
+from storage.schemas import extends, transcoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def newest(headers: Sequence[Header], codec: Codec) -> Target:
     The codec is the one that the parts share, else the one given.
     """
     written = [header for header in headers if header.info.records] or headers
-    best = max(reversed(written), key=lambda header: extent(header.schema))
+    best = reduce(lambda best, header: header if extends(header.schema, best.schema) else best, written)
     codecs = {header.codec for header in written}
     return Target(best.schema, codecs.pop() if len(codecs) == 1 else codec, best.info.fingerprint)
 

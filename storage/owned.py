@@ -30,7 +30,8 @@ class Owned:
     Kafka's log as heard meanwhile. `given_up` are fingerprints of schemas that did not come in time. `trusted` is False
     until the first records after an assignment or a pause have been seen to follow without a hole, or the hole was
     asked for again. `heard` are (offset, Kafka's time in milliseconds) of the first records of what is not published
-    yet, now and then.
+    yet, now and then. `at_end`: nothing more was in Kafka when it was last asked; `read_until`: Kafka's time of the
+    last record; `crowded`: it reads nothing until there is room.
     """
 
     layout: Layout
@@ -43,6 +44,9 @@ class Owned:
     given_up: set[bytes] = field(default_factory=set)
     trusted: bool = False
     heard: deque[tuple[int, int]] = field(default_factory=deque)
+    at_end: bool = False
+    read_until: int = 0
+    crowded: bool = False
     _queue: deque[Sealed] = field(default_factory=deque)
     _flight: Future[Published] | None = None
     _flying: tuple[Sealed, ...] = ()  # one at most
@@ -50,8 +54,8 @@ class Owned:
 
     @property
     def size(self) -> int:
-        """Bytes in memory: open, waiting and on the way."""
-        return self.writer.size + sum(sealed.left for sealed in (*self._queue, *self._flying))
+        """Bytes in memory: open, held, waiting and on the way."""
+        return self.writer.size + self.held.size + sum(sealed.left for sealed in (*self._queue, *self._flying))
 
     @property
     def idle(self) -> bool:
@@ -61,13 +65,17 @@ class Owned:
     def check_flight(self, seconds: float) -> None:
         """Raises Hung when a publish takes longer."""
         if self._flight is not None and not self._flight.done() and time.monotonic() - self._flies_since > seconds:
-            raise Hung(self.layout.raw(self.epoch.partition), f"a file has not been published in {seconds:.0f} s")
+            raise self._hung(seconds)
+
+    def _hung(self, seconds: float) -> Hung:
+        return Hung(self.layout.raw(self.epoch.partition), f"a file has not been published in {seconds:.0f} s")
 
     def waits_since(self) -> int | None:
         """Kafka's time, in milliseconds, of about the oldest record that is not published; None when there is none."""
         while len(self.heard) > 1 and self.heard[1][0] <= self.published:
             self.heard.popleft()
-        return self.heard[0][1] if self.heard and self.published < self.writer.end else None
+        waiting = self.published < self.writer.end or self.held
+        return self.heard[0][1] if self.heard and waiting else None
 
     @property
     def flight(self) -> Future[Published] | None:
@@ -92,12 +100,16 @@ class Owned:
             self._flight = pool.submit(publish, self.epoch, self.layout, sealed)
         return ended
 
-    def discard(self) -> None:
-        """Forgets all that is not published; waits for what is on its way, which the epoch lets through or not."""
+    def discard(self, seconds: float) -> None:
+        """Forgets all that is not published; waits for what is on its way, which the epoch lets through or not.
+
+        Raises Hung when that takes longer.
+        """
         self._queue.clear()
         self.writer.sealed.clear()
         if self._flight is not None:
-            wait([self._flight])
+            if not wait([self._flight], seconds).done:
+                raise self._hung(seconds)
             self._flight.exception()
             self._flight, self._flying = None, ()
 

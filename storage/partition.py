@@ -62,6 +62,11 @@ class Records:
     def __add__(self, other: Records) -> Records:
         return Records.of([*self.rows(), *other.rows()])
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+        return sum(len(key or b"") + len(value or b"") + _ASIDE_OVERHEAD for _, _, key, value in self.rows())
+
     def rows(self) -> Iterator[Record]:
         return zip(self.offsets, self.times, self.keys, self.values, strict=True)
 
@@ -69,6 +74,8 @@ class Records:
 NONE = Records.of(())
 _CHECK_EVERY = 1_000  # records between two looks at the limits
 _ASIDE_OVERHEAD = 200  # bytes that Python's objects take beside what they hold
+_GAP_BYTES = 200  # the same of a gap
+_GAP_LENGTH = 40  # in the file's header
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ class PartitionWriter:
     @property
     def size(self) -> int:
         """Bytes of memory of the file that is open."""
-        return (self._container.size if self._container else 0) + self._aside_size
+        return (self._container.size if self._container else 0) + self._aside_size + _GAP_BYTES * len(self._gaps)
 
     def append(self, records: Records, why_gap: Callable[[int], Reason], given_up: Collection[bytes] = ()) -> int:
         """Adds records in order of offsets; how many were taken: less than all when `unknown` stopped it.
@@ -202,7 +209,7 @@ class PartitionWriter:
         """Seals the open file if it is due; `cut` is the end of the newest cut."""
         age = 0.0 if self._opened_at is None else self._now() - self._opened_at
         records = self.end - self._first
-        length = (self._container.length if self._container else 0) + self._aside_size
+        length = (self._container.length if self._container else 0) + self._aside_size + _GAP_LENGTH * len(self._gaps)
         why = due(self._limits, OpenFile(self._first, self.end, records, length, age), cut)
         if why:
             self.seal(why)
@@ -304,11 +311,15 @@ class PartitionWriter:
                 return None, False
             self.unknown = fingerprint
             return None, True
+        if not registry.is_version(fingerprint):
+            return None, False  # of somebody who writes something else here
         if not self._prefix or registry.newer(fingerprint, self._print):
             if self._container:
                 self.seal("schema")
             self._print, self._prefix, self._upwards = fingerprint, codec.MARKER + fingerprint, {}
             return body, False
+        if not registry.extends(self._print, fingerprint):
+            return None, False  # it would lose what the file's schema does not know
         self._upwards[fingerprint] = transcoder(registry[fingerprint], registry[self._print])
         return self._other(value)
 

@@ -46,11 +46,12 @@ def ledger(context: click.Context, batch: str | None, every: bool, watch: bool, 
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other")
     from storage import ledger as ledgers
+    from storage.history import look_at_all
 
     _, fs, layout = platform()
 
     def look() -> list[BatchLedger]:
-        return _all(fs, layout) if every else [ledgers.look(fs, layout, find_cut(fs, layout, batch))]
+        return look_at_all(fs, layout) if every else [ledgers.look(fs, layout, find_cut(fs, layout, batch))]
 
     show = _table if every else _show
     if watch:
@@ -67,14 +68,15 @@ def ledger(context: click.Context, batch: str | None, every: bool, watch: bool, 
 
 
 @ledger.command()
+@click.option("--fresh", is_flag=True, help="Read every header again, also of files that have not changed since.")
 @AS_JSON
-def rebuild(as_json: bool) -> None:
+def rebuild(fresh: bool, as_json: bool) -> None:
     """Write the ledgers of all batches anew, from what lies on HDFS alone."""
     from storage.history import rebuild as rebuild_all
 
     _, fs, layout = platform()
     with _progress("batches", as_json) as step:
-        done = rebuild_all(fs, layout, lambda: step(1))
+        done = rebuild_all(fs, layout, lambda: step(1), fresh)
     if as_json:
         click.echo(json.dumps(done.facts()))
         return
@@ -131,16 +133,6 @@ def find_cut(fs: Hdfs, layout: Layout, name: str | None) -> Cut:
     if found is None:
         raise BatchError(f"{layout.topic} has no cut yet; `clickstream cut` takes one")
     return found
-
-
-def _all(fs: Hdfs, layout: Layout) -> list[BatchLedger]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from storage import batches
-    from storage import ledger as ledgers
-
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda cut: ledgers.look(fs, layout, cut), batches.all(fs, layout)))
 
 
 def watch_until_interrupted(show: Callable[[], list[Any]], seconds: float = _WATCH_SECONDS) -> None:

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import takewhile
+from operator import itemgetter
 from typing import Any
 
 from storage import batches, ledger
@@ -60,13 +62,37 @@ def expire(fs: Hdfs, layout: Layout, days: float, now: datetime, dry_run: bool =
             ledger.record_landing(fs, layout, found)
             fs.write_atomically(f"{layout.retired}/{found.name}.json", found.to_json(), overwrite=True)
         _begin(fs, layout, "raw", past, begins)
-    roots = {p: layout.raw(p) for p in partitions(fs, layout.raw(0).rsplit("/", 1)[0])}
+    roots = {p: layout.raw(p) for p in partitions(fs, layout.topic_root)}
     paths = [path for p, root in roots.items() for path in _before(fs, root, begins.offsets.get(p, 0), newest=True)]
     done.files = len(paths)
     if not dry_run:
         _delete(fs, paths)
         for p in roots:
             forget(fs, layout, p, begins.offsets.get(p, 0))
+    return done
+
+
+def expire_unbatched(fs: Hdfs, layout: Layout, days: float, now: datetime, dry_run: bool = False) -> Expired:
+    """The same of a topic without batches, whose files go when they were written more than `days` before `now`."""
+    done = Expired()
+    if not days:
+        return done
+    before = (now - timedelta(days=days)).timestamp() * 1000
+    offsets = dict(batches.begins(fs, layout).offsets)
+    roots = {p: layout.raw(p) for p in partitions(fs, layout.topic_root)}
+    for p, root in roots.items():
+        for name in fs.names(root):
+            written = {entry.name: entry.modified for entry in fs.list(f"{root}/{name}")}
+            files = [(file, written[file.name] < before) for file in visible(written)]
+            old = [file for file, _ in takewhile(itemgetter(1), files)]
+            offsets[p] = max([offsets.get(p, 0), *(file.last + 1 for file in old)])
+            if len(old) < len(files):
+                break
+    paths = [path for p, root in roots.items() for path in _before(fs, root, offsets.get(p, 0), newest=True)]
+    done.files = len(paths)
+    if paths and not dry_run:
+        fs.write_atomically(batches.begins_path(layout, "raw"), Begins(0, offsets).to_json(), overwrite=True)
+        _delete(fs, paths)
     return done
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import parse_schema
 
-from ingest.codec import schema_fingerprint, without_logical_types
+from ingest.codec import SCHEMA, schema_fingerprint, without_logical_types
 from storage.errors import ContainerError
 
 Schema = Mapping[str, Any]
@@ -20,6 +20,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._schemas: dict[bytes, Schema] = {}
+        self._versions: set[bytes] = set()
 
     def __contains__(self, fingerprint: bytes) -> bool:
         return fingerprint in self._schemas
@@ -37,29 +38,71 @@ class Registry:
     def add(self, schema: Schema) -> bytes:
         """Learns a schema, under the fingerprint that it has, whatever anyone claims; returns that."""
         fingerprint = schema_fingerprint(schema)
-        self._schemas.setdefault(fingerprint, schema)
+        if fingerprint not in self._schemas:
+            self._schemas[fingerprint] = schema
+            if extends(schema, SCHEMA) or extends(SCHEMA, schema):
+                self._versions.add(fingerprint)
         return fingerprint
+
+    def is_version(self, fingerprint: bytes) -> bool:
+        """Whether a known schema is one of our contract's, past or to come, and not somebody else's."""
+        return fingerprint in self._versions
 
     def newer(self, one: bytes, other: bytes) -> bool:
         """Whether schema `one` is newer than `other`.
 
-        Versions only ever gain fields, so the one with more is newer; among equals the one that appeared later. The
-        order of appearance alone would not do: an old collector that restarts publishes its schema again, and
+        Versions only ever gain fields, so one that extends another is newer; among equals the one that appeared later.
+        The order of appearance alone would not do: an old collector that restarts publishes its schema again, and
         compaction of the topic keeps only that later record.
         """
+        if not self.extends(one, other):
+            return False
         order = list(self._schemas)
-        return (extent(self[one]), order.index(one)) > (extent(self[other]), order.index(other))
+        return not self.extends(other, one) or order.index(one) > order.index(other)
+
+    def extends(self, newer: bytes, older: bytes) -> bool:
+        """Whether a body of schema `older` can move up to `newer` and lose nothing."""
+        return extends(self[newer], self[older])
 
 
-def extent(schema: Any) -> int:
-    """How many fields, symbols and branches a schema has, at all depths: it grows with each version."""
-    if isinstance(schema, Mapping):
-        own = len(schema.get("fields", ())) + len(schema.get("symbols", ()))
-        nested = [schema.get("type"), schema.get("items"), schema.get("values"), *schema.get("fields", ())]
-        return own + sum(extent(part) for part in nested if not isinstance(part, str))
-    if isinstance(schema, list):
-        return len(schema) + sum(extent(branch) for branch in schema)
-    return 0
+def extends(newer: Any, older: Any) -> bool:
+    """Whether `newer` is `older`, or has grown out of it as versions do: by fields that have a default, by symbols and
+    by branches of unions."""
+    if isinstance(newer, list) or isinstance(older, list):
+        return all(any(extends(branch, one) for branch in _branches(newer)) for one in _branches(older))
+    kind = _kind(older)
+    if _kind(newer) != kind:
+        return False
+    match kind:
+        case "record":
+            added = _fields(newer).keys() - _fields(older).keys()
+            return (
+                newer["name"] == older["name"]
+                and all("default" in _fields(newer)[name] for name in added)
+                and all(
+                    name in _fields(newer) and extends(_fields(newer)[name]["type"], field["type"])
+                    for name, field in _fields(older).items()
+                )
+            )
+        case "enum":
+            return set(older["symbols"]) <= set(newer["symbols"])
+        case "array" | "map":
+            of = "items" if kind == "array" else "values"
+            return extends(newer[of], older[of])
+    return True
+
+
+def _kind(schema: Any) -> str:
+    """Of a type: its name, be it written as a text or as an object that says more of it."""
+    return schema if isinstance(schema, str) else _kind(schema["type"])
+
+
+def _branches(schema: Any) -> list[Any]:
+    return schema if isinstance(schema, list) else [schema]
+
+
+def _fields(record: Schema) -> dict[str, Any]:
+    return {field["name"]: field for field in record["fields"]}
 
 
 def transcoder(writer: Schema, reader: Schema) -> Callable[[bytes], bytes]:

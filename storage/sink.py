@@ -82,10 +82,14 @@ class Session:
         self._skipping: set[Partition] = set()
         self._lows: dict[Partition, int] = {}
         self._leaving = False
+        self._schemas = SchemaTopic(settings, self._registry)
         self._source = Source(settings, list(self._layouts), self._assigned, self._revoked, self._lost)
         self._owned = Holdings(settings.sink, self._pool, metrics, self._check_topic, self._source.commit)
-        self._schemas = SchemaTopic(settings, self._registry)
-        self._schemas.refresh()  # while the group takes us in
+        try:
+            self._schemas.refresh()  # while the group takes us in
+        except BaseException:
+            self.abort()
+            raise
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; raises Rejoin or Fenced when a new membership is to take over."""
@@ -101,8 +105,10 @@ class Session:
                     continue  # revoked while it was on its way, or asked for again
                 match event:
                     case Run(partition, records):
+                        owned.at_end, owned.read_until = False, records.times[-1]
                         self._take(partition, owned, records)
                     case End(partition, offset):
+                        owned.at_end = True
                         self._reach(partition, owned, offset)
                     case OutOfRange(partition):
                         raise Rejoin(f"{partition}: offset {owned.writer.end} is not in Kafka any more")
@@ -198,6 +204,7 @@ class Session:
             self._next_schema_poll = now + _SCHEMA_POLL_SECONDS
             self._ask_for_schemas(now)
         self._owned.pump()
+        self._make_room()
         if now >= self._next_report:
             self._next_report = now + 1.0
             self._owned.report(self._source.high)
@@ -208,19 +215,31 @@ class Session:
         if waiting:
             self._schemas.refresh()
         for partition, owned in waiting.items():
-            unknown = owned.writer.unknown
-            if unknown is not None and unknown not in self._registry:
-                if now - owned.held_since < self._settings.sink.schema_deadline_seconds:
-                    continue
-                log.error("schema_given_up", partition=partition, fingerprint=unknown.hex())
-                owned.given_up.add(unknown)
-            self._append(partition, owned, owned.held)
-            if owned.held:
-                owned.held_since = now  # another unknown one
-            else:
-                owned.trusted = False
-                self._source.resume(partition)
+            late = now - owned.held_since >= self._settings.sink.schema_deadline_seconds
+            while (unknown := owned.writer.unknown) and owned.held and (late or unknown in self._registry):
+                if unknown not in self._registry:
+                    log.error("schema_given_up", partition=partition, fingerprint=unknown.hex())
+                    owned.given_up.add(unknown)
+                self._append(partition, owned, owned.held)
+            if not owned.held:
+                self._go_on(partition, owned)
                 self._reach(partition, owned, owned.held_end)
+
+    def _go_on(self, partition: Partition, owned: Owned) -> None:
+        """Reads again, unless there is another reason not to."""
+        if not owned.held and not owned.crowded:
+            owned.trusted = False
+            self._source.resume(partition)
+
+    def _make_room(self) -> None:
+        """Many partitions at once would each make small files: some wait for the others."""
+        crowded = self._owned.crowded()
+        for partition, owned in self._owned.items():
+            was, owned.crowded = owned.crowded, partition in crowded
+            if owned.crowded and not was:
+                self._source.pause(partition)
+            elif was and not owned.crowded:
+                self._go_on(partition, owned)
 
     def _check_topic(self, topic: str) -> None:
         """Raises LogError when it is not the topic that is landed.

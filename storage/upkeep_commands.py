@@ -23,30 +23,42 @@ if TYPE_CHECKING:
 def compact(context: click.Context, dry_run: bool, as_json: bool) -> None:
     """Make small landed files of closed batches into larger ones; delete files that are past their retention.
 
+    Topics without batches (what was rejected, sink.topics) are joined and deleted by the age of their files alone.
     Exit code 1 if a file could not be read, or if retention met a batch whose ledger does not balance.
     """
     from storage import compact as compaction
-    from storage.retention import expire, expire_quarantine
+    from storage.layout import Layout
+    from storage.retention import expire, expire_quarantine, expire_unbatched
 
     settings, fs, layout = platform()
-    now, sink = datetime.now(UTC), settings.sink
+    now, sink, rules = datetime.now(UTC), settings.sink, settings.compaction
     aside = expire_quarantine(fs, layout, sink.quarantine_retention_days, now, dry_run)
     expired = expire(fs, layout, sink.raw_retention_days, now, dry_run)
-    done = compaction.compact(fs, layout, settings.compaction, sink.codec, time.time, dry_run)
+    done = compaction.compact(fs, layout, rules, sink.codec, time.time, dry_run)
+    others = {}
+    for topic in (settings.kafka.rejected_topic, *sink.topics):
+        other = Layout(settings.hdfs.root, topic)
+        gone = expire_unbatched(fs, other, sink.raw_retention_days, now, dry_run)
+        others[topic] = gone, compaction.compact(fs, other, rules, sink.codec, time.time, dry_run, batched=False)
     if as_json:
-        gone = {"expired": expired.facts(), "expired_quarantine": aside.facts()}
-        click.echo(json.dumps(done.facts() | {"dry_run": dry_run} | gone))
+        of_others = {topic: joined.facts() | {"expired": gone.facts()} for topic, (gone, joined) in others.items()}
+        more = {"expired": expired.facts(), "expired_quarantine": aside.facts(), "others": of_others}
+        click.echo(json.dumps(done.facts() | {"dry_run": dry_run} | more))
     else:
-        _show_compacted(done, dry_run)
+        _show_compacted(layout.topic, done, dry_run)
         _show_expired("raw files", expired, dry_run)
         _show_expired(f"quarantine files with {aside.records:,} records", aside, dry_run)
-    if _complain(done, expired, aside):
+        for topic, (gone, joined) in others.items():
+            _show_compacted(topic, joined, dry_run)
+            _show_expired("files", gone, dry_run)
+    undone = [_complain(done, expired, aside), *(_complain(joined, gone) for gone, joined in others.values())]
+    if any(undone):
         context.exit(1)
 
 
-def _show_compacted(done: Compacted, dry_run: bool) -> None:
+def _show_compacted(topic: str, done: Compacted, dry_run: bool) -> None:
     will, outcome = ("would become", done.groups) if dry_run else ("became", done.written)
-    click.echo(f"{done.files_before:,} files of {done.bytes_before:,} bytes {will} {outcome:,}")
+    click.echo(f"{topic}: {done.files_before:,} files of {done.bytes_before:,} bytes {will} {outcome:,}")
     if not dry_run:
         click.echo(f"{done.deleted:,} old files deleted, {done.ledgers:,} ledgers brought up to date")
 
@@ -54,15 +66,16 @@ def _show_compacted(done: Compacted, dry_run: bool) -> None:
 def _show_expired(what: str, expired: Expired, dry_run: bool) -> None:
     if expired.batches or expired.files:
         will = "would go" if dry_run else "went"
-        click.echo(f"{expired.files:,} {what} {will}, of {len(expired.batches):,} batches past their retention")
+        of = f", of {len(expired.batches):,} batches" if expired.batches else ""
+        click.echo(f"{expired.files:,} {what} {will}{of}, past their retention")
 
 
-def _complain(done: Compacted, expired: Expired, aside: Expired) -> bool:
+def _complain(done: Compacted, expired: Expired, aside: Expired | None = None) -> bool:
     """Tells what stays undone; whether there is any."""
     told = [f"not compacted: {path}: {reason}" for path, reason in done.failed.items()]
     told += [f"kept, since its larger file says something else: {path}" for path in done.kept]
-    told += [f"kept, since it does not say how many records it holds: {path}" for path in aside.kept]
-    for tree, refused in (("raw", expired.refused), ("quarantine", aside.refused)):
+    told += [f"kept, since it does not say how many records it holds: {path}" for path in (aside.kept if aside else ())]
+    for tree, refused in (("raw", expired.refused), ("quarantine", aside.refused if aside else None)):
         if refused:
             told.append(f"retention of {tree} stops before batch {refused}: its ledger does not balance")
     for line in told:

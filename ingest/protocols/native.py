@@ -193,6 +193,8 @@ def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> i
         occurred_at = _time("occurred_at", occurred_at)
     sent_at = context.sent_at if given.sent_at is None else _time("sent_at", given.sent_at)
     if context.run:
+        if occurred_at > context.received_at + FUTURE_MS:
+            flags["odd_clock"] = None
         return occurred_at
     if sent_at is not None:
         occurred_at = context.received_at - (sent_at - occurred_at)

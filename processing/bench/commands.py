@@ -82,8 +82,9 @@ def ratings(
 @click.option("--test", type=FILE, required=True, help="Sessions whose next items are guessed.")
 @click.option("--algorithms", default=",".join(NEXT_ITEM), show_default=True, help="Separated by commas.")
 @click.option("--k", type=click.IntRange(1), default=20, show_default=True, help="Length of the lists.")
+@click.option("--seed", default=42, show_default=True, help="Of the bootstrap; the algorithms leave nothing to chance.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
-def next_item(train: Path, test: Path, algorithms: str, k: int, as_json: bool) -> dict[str, Any]:
+def next_item(train: Path, test: Path, algorithms: str, k: int, seed: int, as_json: bool) -> dict[str, Any]:
     """What comes next in a session: columns session, item, and time or order; CSV, TSV, JSON lines or Parquet.
 
     For each item of a test session but the first, what was before it is given and it is the one right answer.
@@ -101,7 +102,7 @@ def next_item(train: Path, test: Path, algorithms: str, k: int, as_json: bool) -
         raise needs("next-item") from error
     with Console(stderr=True).status("reading") as status:
         learnt, held_out = read_sessions(train, test)
-        facts: dict[str, Any] = {"k": k, "results": run(learnt, held_out, names, k, status.update)}
+        facts: dict[str, Any] = {"k": k, "results": run(learnt, held_out, names, k, seed, status.update)}
     if as_json:
         click.echo(json.dumps(facts))
         return facts

@@ -16,15 +16,16 @@ from processing.bench.options import needs
 @click.option(
     "--events",
     "sizes",
-    type=click.IntRange(1_000),
+    type=click.IntRange(10_000),
     multiple=True,
     default=(2_000_000,),
     show_default=True,
     help="How many; given more than once, the rates are compared.",
 )
 @click.option("--memory", default="3g", show_default=True, help="The heap of Spark's driver.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the synthetic events.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
-def jobs(sizes: tuple[int, ...], memory: str, as_json: bool) -> dict[str, Any]:
+def jobs(sizes: tuple[int, ...], memory: str, seed: int, as_json: bool) -> dict[str, Any]:
     """Curate, sessions and features on synthetic events that lie on HDFS as the sink leaves them.
 
     Each job is a spark-submit with the settings' master, measured from its start; what it counts must be what was
@@ -37,7 +38,7 @@ def jobs(sizes: tuple[int, ...], memory: str, as_json: bool) -> dict[str, Any]:
         from processing.bench.jobs import run
     except ImportError as error:
         raise needs("jobs") from error
-    facts = run(Settings.from_env(), sizes, memory, Console(stderr=True).log)
+    facts = run(Settings.from_env(), sizes, memory, seed, Console(stderr=True).log)
     if as_json:
         click.echo(json.dumps(facts))
     else:
@@ -56,16 +57,24 @@ def _print(facts: dict[str, Any]) -> None:
         for name, job in result["jobs"].items():
             numbers = f"{job['seconds']:.1f}", f"{job['cpu_seconds']:.1f}", f"{job['peak_bytes'] / 1e9:.2f}"
             costs.add_row(f"{events:,}", name, *numbers, f"{events / job['seconds']:,.0f}")
-        costs.add_row(f"{events:,}", "together", "", "", f"{result['peak_bytes'] / 1e9:.2f}", _rate(result))
+        peak = f"{result['peak_bytes'] / 1e9:.2f}"
+        costs.add_row(f"{events:,}", "together", "", "", peak, _rate(result["events_per_second"]))
+        costs.add_row(f"{events:,}", "after the start", "", "", "", _rate(result["events_per_second_after_start"]))
         for name, peer in result["sessions"].items():
             rate = f"{events / peer['seconds']:,.0f}"
             peers.add_row(f"{events:,}", f"{peer['sessions']:,}", name, f"{peer['seconds']:.1f}", rate)
     console = Console()
     console.print(costs)
     console.print(peers)
+    console.print(f"the start of the three jobs, as of a thousand events: {facts['start_seconds']:.0f} s")
     if len(facts["results"]) > 1:
-        console.print(f"rate of the last beside the first: {facts['rate_of_last_to_first']:.2f}")
+        ratios = [_number(facts[f"rate_of_last_to_first{after}"]) for after in ("", "_after_start")]
+        console.print(f"rate of the last beside the first: {ratios[0]}, and {ratios[1]} after the start")
 
 
-def _rate(result: dict[str, Any]) -> str:
-    return f"{result['events_per_second']:,.0f}"
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:,.0f}"
+
+
+def _number(ratio: float | None) -> str:
+    return "unknown" if ratio is None else f"{ratio:.2f}"

@@ -27,12 +27,13 @@ DAYS, VISITS, EVENTS_PER_VISITOR, ITEMS = 30, 4, 25, 10_000
 _STARTS_AT = 1_780_000_000_000  # milliseconds
 _MINUTE, _HOUR = 60_000, 3_600_000
 _PER_FILE, _CHUNK = 250_000, 50_000
+_SALTS = 16  # of a seed
 # So that each is found in the encoded event, and nothing else looks like it.
 _EVENT_ID, _VISITOR, _ITEM = "0b5e7e57-0000-4000-8000-000000000000", "v00000000", "i00000"
 _MARKED_TIME = 1_788_888_888_888
 
 
-def land(settings: Settings, name: str, events: int) -> Cut:
+def land(settings: Settings, name: str, events: int, seed: int = 0) -> Cut:
     """Writes so many events into the partitions of `kafka.topic` and takes the cut `name` behind them."""
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
     partitions = settings.kafka.partitions
@@ -42,40 +43,45 @@ def land(settings: Settings, name: str, events: int) -> Cut:
         numbers = np.arange(partition, events, partitions, dtype=np.int64)
         ends[partition] = len(numbers)
         for first in range(0, len(numbers), _PER_FILE):
-            _write(fs, layout, partition, first, numbers[first : first + _PER_FILE], visitors, settings)
+            bodies = encoded(numbers[first : first + _PER_FILE], visitors, seed)
+            _write(fs, layout, partition, first, bodies, settings)
     return batches.take(fs, layout, name, lambda: ends)
 
 
 def _write(
-    fs: Hdfs, layout: Layout, partition: int, first: int, numbers: Numbers, visitors: int, settings: Settings
+    fs: Hdfs, layout: Layout, partition: int, first: int, chunks: Iterator[list[bytes]], settings: Settings
 ) -> None:
     container = Container(event_envelope(SCHEMA), partition, settings.sink.codec)
     offset = first
-    for bodies in encoded(numbers, visitors):
+    for bodies in chunks:
         times, keys = [_STARTS_AT] * len(bodies), [None] * len(bodies)
         container.extend(offset, times, bodies, keys, sum(map(len, bodies)))
         offset += len(bodies)
-    last = first + len(numbers) - 1
+    last = offset - 1
     info = FileInfo(layout.topic, partition, first, last, container.finish(), fingerprint=FINGERPRINT.hex())
     path = f"{layout.raw(partition)}/{layout.file(partition, first, last)}"
     fs.create(path, container.file(info), create_parents=True)
 
 
-def encoded(numbers: Numbers, visitors: int) -> Iterator[list[bytes]]:
+def encoded(numbers: Numbers, visitors: int, seed: int = 0) -> Iterator[list[bytes]]:
     """Bodies of the events of these numbers, some at a time. A visitor has some four visits of twenty minutes."""
     template = np.frombuffer(split(encode(_TEMPLATE))[1], dtype=np.uint8)
     places = {text: _place(template, text.encode()) for text in (_EVENT_ID, _VISITOR, _ITEM)}
     time_at = _place(template, _time_bytes(np.array([_MARKED_TIME])).tobytes())
+
+    def random(of: Numbers, salt: int) -> Numbers:
+        return _random(of, salt + _SALTS * seed)
+
     for start in range(0, len(numbers), _CHUNK):
         some = numbers[start : start + _CHUNK]
         rows = np.tile(template, (len(some), 1))
-        chance = [_random(some, salt) for salt in range(5)]
+        chance = [random(some, salt) for salt in range(5)]
         visitor = chance[0] % visitors
-        visit = _random(visitor * VISITS + chance[1] % VISITS, 9) % (DAYS * 24 * _HOUR)
+        visit = random(visitor * VISITS + chance[1] % VISITS, 9) % (DAYS * 24 * _HOUR)
         times = _STARTS_AT + visit + chance[2] % (20 * _MINUTE)
         item = ((chance[3] % 1_000_000 / 1_000_000) ** 2 * ITEMS).astype(np.int64)
         _digits(rows, places[_EVENT_ID] + 24, some, 12)
-        _digits(rows, places[_EVENT_ID], _random(some, 7) % 100_000_000, 8)
+        _digits(rows, places[_EVENT_ID], random(some, 7) % 100_000_000, 8)
         _digits(rows, places[_VISITOR] + 1, visitor, 8)
         _digits(rows, places[_ITEM] + 1, item, 5)
         encoded_times = _time_bytes(times)

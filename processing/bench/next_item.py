@@ -20,8 +20,10 @@ BASELINES = ("popularity", "markov")
 _METRICS: dict[str, Callable[[int], float]] = {"recall": bool, "mrr": lambda rank: 1 / rank if rank else 0.0}
 
 
-def run(train: Sessions, test: Sessions, algorithms: Sequence[str], k: int, tell: Progress) -> dict[str, Any]:
-    """Recall@k and MRR@k of each algorithm, and how many predictions they are of."""
+def run(
+    train: Sessions, test: Sessions, algorithms: Sequence[str], k: int, seed: int, tell: Progress
+) -> dict[str, Any]:
+    """Recall@k and MRR@k of each algorithm, and how many predictions they are of; `seed` is that of the bootstrap."""
     known = Popularity(train.items).counts
     popular = [item for item, _ in known.most_common(k)]
     ranks: dict[str, list[list[int]]] = {}
@@ -38,8 +40,8 @@ def run(train: Sessions, test: Sessions, algorithms: Sequence[str], k: int, tell
         ]
         ranks[name] = [of for of in of_sessions if of]
     return {
-        name: _numbers(of)
-        | _differences(of, {other: ranks[other] for other in BASELINES if other in ranks.keys() - {name}})
+        name: _numbers(of, seed)
+        | _differences(of, {other: ranks[other] for other in BASELINES if other in ranks.keys() - {name}}, seed)
         for name, of in ranks.items()
     }
 
@@ -49,16 +51,16 @@ def _rank(ranked: list[int], answer: int) -> int:
     return ranked.index(answer) + 1 if answer in ranked else 0
 
 
-def _numbers(sessions: list[list[int]]) -> dict[str, Any]:
+def _numbers(sessions: list[list[int]], seed: int) -> dict[str, Any]:
     """Of the ranks in each session. A session's weight is the number of its predictions."""
     counts = [len(ranks) for ranks in sessions]
     facts: dict[str, Any] = {"predictions": sum(counts), "sessions": len(sessions)}
     for metric, value in _METRICS.items():
-        facts |= _estimate(metric, [sum(map(value, ranks)) for ranks in sessions], counts)
+        facts |= _estimate(metric, [sum(map(value, ranks)) for ranks in sessions], counts, seed)
     return facts
 
 
-def _differences(sessions: list[list[int]], baselines: Mapping[str, list[list[int]]]) -> dict[str, Any]:
+def _differences(sessions: list[list[int]], baselines: Mapping[str, list[list[int]]], seed: int) -> dict[str, Any]:
     """How far each metric is above that of each baseline."""
     facts: dict[str, Any] = {}
     counts = [len(ranks) for ranks in sessions]
@@ -67,10 +69,10 @@ def _differences(sessions: list[list[int]], baselines: Mapping[str, list[list[in
             above = [
                 sum(map(value, ours)) - sum(map(value, theirs)) for ours, theirs in zip(sessions, others, strict=True)
             ]
-            facts |= _estimate(f"{metric}_over_{name}", above, counts)
+            facts |= _estimate(f"{metric}_over_{name}", above, counts, seed)
     return facts
 
 
-def _estimate(name: str, sums: list[float], counts: list[int]) -> dict[str, Any]:
-    estimate = bootstrap_ratio(sums, counts)
+def _estimate(name: str, sums: list[float], counts: list[int], seed: int) -> dict[str, Any]:
+    estimate = bootstrap_ratio(sums, counts, seed=seed)
     return {name: estimate.mean, f"{name}_interval": estimate.interval}

@@ -1,7 +1,7 @@
 """Makes training examples of a batch: impressions, whether they were clicked, and the features of their moment.
 
 Writes the batch's rows of training_examples: one for each impression of a person whose window
-(processing.label_minutes) has closed as of the newest event up to the batch, and that is in no earlier batch. Clicked
+(processing.label_minutes) has closed as of the newest event up to the batch, and that is in no other batch. Clicked
 or not, bought or not within that window; features of item, visitor and both together from what happened before the
 impression alone. Then a sample of the rows is computed anew, in plain Python, from the events before each: one that
 differs knows its future, and nothing is published.
@@ -30,16 +30,16 @@ _MORE = ("propensity", "impression_id", "model_version", "flags")
 
 def work(this: Job) -> dict[str, Any]:
     """Writes the batch's examples; none when there is no event."""
-    everything = this.read(EVENTS).select(*_FIELDS, *_MORE)
-    as_of = features.newest(everything)
+    recent, as_of = features.lately(this.read(EVENTS).select(*_FIELDS, *_MORE), this.settings.processing.feature_days)
     if as_of is None:
         this.overwrite(TRAINING_EXAMPLES, this.spark.createDataFrame([], iceberg.schema(TRAINING_EXAMPLES)))
         return {"examples": 0, "clicked": 0}
     label = timedelta(minutes=this.settings.processing.label_minutes)
-    before = features.newest(everything.filter(F.col("batch") < this.batch))
-    events = features.recent(everything, as_of, this.settings.processing.feature_days).persist()
+    events = recent.persist()
     seen = features.occurrences(events, this.read_batch(POSITION_RATES)).persist()
-    shown = examples.ripe(events, this.batch, as_of, before, label)
+    iceberg.create(this.spark, TRAINING_EXAMPLES)
+    others = iceberg.read(this.spark, TRAINING_EXAMPLES).filter(F.col("batch") != this.batch)
+    shown = examples.ripe(events, others.select("example_id"), as_of, label)
     this.overwrite(TRAINING_EXAMPLES, examples.build(shown, events, seen, as_of, label), partial(check, seen))
     written = this.read_batch(TRAINING_EXAMPLES)
     count, clicked = written.agg(F.count("*"), F.count_if("clicked")).collect()[0]

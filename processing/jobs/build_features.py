@@ -34,9 +34,8 @@ _COLUMNS = ("visitor_id", "item_id", "event_type", "occurred_at", "device", "pos
 
 def work(this: Job) -> dict[str, Any]:
     """Writes the tables as of the newest event; without any event they are empty for this batch."""
-    everything = this.read(EVENTS)
-    as_of = features.newest(everything) or datetime(1970, 1, 1, tzinfo=UTC)
-    recent = features.recent(everything, as_of, this.settings.processing.feature_days)
+    recent, newest = features.lately(this.read(EVENTS), this.settings.processing.feature_days)
+    as_of = newest or datetime(1970, 1, 1, tzinfo=UTC)
     events = recent.select(*_COLUMNS, F.struct("page.title", "page.path").alias("page")).persist()
     this.overwrite(POSITION_RATES, features.position_rates(events))
     seen = features.occurrences(events, this.read_batch(POSITION_RATES)).persist()

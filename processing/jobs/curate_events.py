@@ -21,19 +21,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from processing import curate, features, iceberg, job, quality, raw
-from processing.errors import OutOfOrder, UnbalancedBatch
+from processing.errors import NotLanded, OutOfOrder, UnbalancedBatch
 from processing.iceberg import Table
 from processing.job import Job
 from processing.quality import Finding
 from processing.tables import DUPLICATES, EVENTS, INVALID
 from storage import batches, ledger
+from storage.batches import Cut
+from storage.hdfs import Hdfs
+from storage.layout import Layout
 
 OUTCOMES = (EVENTS, DUPLICATES, INVALID)  # in the order of the ledger's counts
 
 
 def work(this: Job) -> dict[str, Any]:
     """Curates, then counts what was written."""
-    in_order(this)
     for table in OUTCOMES:
         iceberg.create(this.spark, table)
     files = batches.files(this.fs, this.layout, this.cut)
@@ -49,11 +51,14 @@ def work(this: Job) -> dict[str, Any]:
     return check_gate(this, count(this)) | {"conflicting": conflicting} | late(this)
 
 
-def in_order(this: Job) -> None:
-    """Raises OutOfOrder: which of two equal events came first can only be told when all before are there."""
-    earlier = batches.before(this.fs, this.layout, this.cut)
-    if earlier and not ledger.balanced(this.fs, this.layout, earlier.name):
-        raise OutOfOrder(this.cut.name, earlier.name)
+def ready(fs: Hdfs, layout: Layout, cut: Cut) -> None:
+    """Raises NotLanded, or OutOfOrder: which of two equal events came first can only be told when all before are
+    there."""
+    earlier = batches.before(fs, layout, cut)
+    if earlier and not ledger.balanced(fs, layout, earlier.name):
+        raise OutOfOrder(cut.name, earlier.name)
+    if missing := ledger.look(fs, layout, cut).missing:
+        raise NotLanded(cut.name, missing)
 
 
 def check_arrivals(this: Job, before: DataFrame, written: DataFrame, table: Table) -> list[Finding]:
@@ -85,8 +90,7 @@ def late(this: Job) -> dict[str, Any]:
 def look_back(this: Job) -> list[int]:
     """Numbers of the earlier batches whose cut was taken within dedup_days before this one's: the same at any rerun."""
     since = datetime.fromisoformat(this.cut.taken_at) - timedelta(days=this.settings.processing.dedup_days)
-    earlier = (cut for cut in batches.all(this.fs, this.layout) if cut.number < this.batch)
-    return [cut.number for cut in earlier if datetime.fromisoformat(cut.taken_at) >= since]
+    return [cut.number for cut in batches.since(this.fs, this.layout, since) if cut.number < this.batch]
 
 
 def count(this: Job) -> dict[int, tuple[int, int, int]]:
@@ -114,7 +118,7 @@ def check_gate(this: Job, counts: dict[int, tuple[int, int, int]]) -> dict[str, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return job.run("curate_events", __doc__ or "", work, argv)
+    return job.run("curate_events", __doc__ or "", work, argv, ready)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def finish(this: Job, requests: Sequence[Request], now: datetime) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return job.run("erase_people", __doc__ or "", work, argv)
+    return job.run("erase_people", __doc__ or "", work, argv, job.any_batch)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ CHALLENGER, CHAMPION, BASELINE = "challenger", "champion", "baseline"
 
 def work(this: Job) -> dict[str, Any]:
     """Compares, decides, writes."""
-    registry, root = Registry(this.settings), this.settings.hdfs.root
+    registry, root = this.registry(), this.settings.hdfs.root
     training = store.read(this.fs, root, this.cut)
     champion = store.champion_of(this.fs, root, this.cut, lambda: store.champion(registry.champion(), this.batch))
     users, results = compare(this, training, champion)
@@ -61,8 +61,10 @@ def compare(this: Job, training: Training, champion: Champion | None) -> tuple[l
     contestants = [CHALLENGER, *([CHAMPION] if champion and champion.recipe != training.recipe else []), POPULAR]
     if training.split_at is None or not training.holdout:
         return [], comparison.compare([], contestants, {}, 0)
-    events = snapshots.read(this.spark, EVENTS, training.snapshots[EVENTS.name], this.batch)
-    events = events.select(*evaluation.COLUMNS).persist()
+    events, _ = evaluation.known(
+        snapshots.read(this.spark, EVENTS, training.snapshots[EVENTS.name], this.batch),
+        this.settings.processing.feature_days,
+    )
     held = evaluation.hold_out(events, features.from_millis(training.split_at), this.gap)
     url = this.url(f"{store.folder(this.settings.hdfs.root, this.cut)}/holdout")
     models = {CHALLENGER: recommenders.load(this.spark, training.recipe, url)}

@@ -32,7 +32,7 @@ def work(this: Job) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return job.run("maintain_tables", __doc__ or "", work, argv)
+    return job.run("maintain_tables", __doc__ or "", work, argv, job.any_batch)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -42,37 +43,36 @@ def work(this: Job) -> dict[str, Any]:
     """Writes the three lists."""
     n = this.settings.processing.recommendations_per_visitor
     decided = store.in_force(this.fs, this.settings.hdfs.root, this.cut)
+    events, as_of = features.lately(this.read(EVENTS), this.settings.processing.feature_days)
     seen = this.read_batch(INTERACTIONS).persist()
     visitors = this.read_batch(VISITOR_FEATURES).filter(~F.col("is_bot")).select("visitor_id").persist()
     ranked = recommend.popular(this.read_batch(ITEM_FEATURES), max(POPULAR, n + als.MAX_SEEN)).persist()
     source = decided.recipe.algorithm if decided.recipe else "popular"
     model = model_in_force(this, decided, seen)
-    learned, ranker = learned_lists(this, model, visitors, seen, n)
+    learned, ranker = learned_lists(this, model, visitors, seen, events, as_of)
     this.overwrite(RECOMMENDATIONS, recommend.for_visitors(visitors, learned, ranked, seen, n, source))
-    this.overwrite(SIMILAR_ITEMS, recommend.similar(this.read(EVENTS), this.gap, n))
+    this.overwrite(SIMILAR_ITEMS, recommend.similar(events, this.gap, n))
     this.overwrite(POPULAR_ITEMS, ranked.filter(F.col("rank") < POPULAR))
     written = this.read_batch(RECOMMENDATIONS).count()
     return {"model_version": decided.version, "ranker": ranker, "recommendations": written}
 
 
 def learned_lists(
-    this: Job, model: Model | None, visitors: DataFrame, seen: DataFrame, n: int
+    this: Job, model: Model | None, visitors: DataFrame, seen: DataFrame, events: DataFrame, as_of: datetime | None
 ) -> tuple[DataFrame | None, str | None]:
     """What the model recommends, and the version of the ranker that ordered it, if any."""
     if model is None:
         return None, None
-    root, events = this.settings.hdfs.root, this.read(EVENTS)
+    root, n = this.settings.hdfs.root, this.settings.processing.recommendations_per_visitor
     ranker = store.in_force(this.fs, root, this.cut, outcomes.CLICKED, "train_click_models")
-    as_of = features.newest(events)
     if ranker.recipe is None or as_of is None:
         return model.top(visitors, seen, n).persist(), None
-    recent = features.recent(events, as_of, this.settings.processing.feature_days)
     candidates = reranking.described(
         model.top(visitors, seen, reranking.DEPTH * n).persist(),
         this.read_batch(ITEM_FEATURES),
         this.read_batch(VISITOR_FEATURES),
         this.read_batch(COVISITS),
-        features.occurrences(recent, this.read_batch(POSITION_RATES)),
+        features.occurrences(events, this.read_batch(POSITION_RATES)),
         to_millis(as_of) + 1,
     )
     clicks = Classifier.load(this.url(f"{store.folder(root, this.cut, outcomes.CLICKED)}/final"))
@@ -88,12 +88,10 @@ def model_in_force(this: Job, decided: InForce, seen: DataFrame) -> Model | None
     if decided.recipe == training.recipe:
         url = this.url(f"{store.folder(root, this.cut)}/final")
         return recommenders.load(this.spark, training.recipe, url) if training.final else None
-    events = this.read(EVENTS)
-    as_of = features.newest(events)
+    events, as_of = evaluation.known(this.read(EVENTS), this.settings.processing.feature_days)
     if as_of is None:
         return None
-    known = evaluation.training_set(events.select(*evaluation.COLUMNS).persist(), as_of, this.gap, seen)
-    return recommenders.fit(known, decided.recipe)
+    return recommenders.fit(evaluation.training_set(events, as_of, this.gap, seen), decided.recipe)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ from processing.registry import Registry, Version
 from processing.tables import TRAINING_EXAMPLES
 from processing.training import checks, gate, outcomes, store
 from processing.training.classifiers import Classifier
-from processing.training.gate import Decision
+from processing.training.gate import Decision, Histogram
 from processing.training.outcomes import BASELINE, EVERYBODY, OUTCOMES, Judged, Scored
 from processing.training.recipe import Recipe
 from processing.training.store import Champion, InForce
@@ -44,12 +44,12 @@ _UNKNOWN = Estimate(None, None, None)
 def work(this: Job) -> dict[str, Any]:
     """Each outcome on its own."""
     snapshot = snapshots.newest(this.spark, TRAINING_EXAMPLES)
-    snapshots.tag(this.spark, TRAINING_EXAMPLES, f"trained-{this.batch}", snapshot)
+    snapshots.keep(this.spark, TRAINING_EXAMPLES, this.batch, snapshot)
     rows = outcomes.examples(snapshots.read(this.spark, TRAINING_EXAMPLES, snapshot, this.batch)).persist()
     facts: Facts = {
         "snapshots": {TRAINING_EXAMPLES.name: snapshot},
         "examples": rows.count(),
-        "distributions": {name: asdict(one) for name, one in checks.histograms(outcomes.values(rows)).items()},
+        "distributions": {name: asdict(one) for name, one in distributions(rows).items()},
     }
     found = {outcome: learn(this, rows, outcome, facts) for outcome in OUTCOMES}
     return {"examples": facts["examples"], **{f"{outcome}_model": one.version for outcome, one in found.items()}}
@@ -57,7 +57,7 @@ def work(this: Job) -> dict[str, Any]:
 
 def learn(this: Job, rows: DataFrame, outcome: str, facts: Facts) -> InForce:
     """Searches, judges, decides; then whoever is in force learns from all rows."""
-    root, registry = this.settings.hdfs.root, Registry(this.settings, outcome)
+    root, registry = this.settings.hdfs.root, this.registry(outcome)
     champion = store.champion_of(
         this.fs, root, this.cut, lambda: store.champion(registry.champion(), this.batch), outcome
     )
@@ -94,7 +94,7 @@ def decide(
     over_champion = scored.saved(CHALLENGER, CHAMPION) if CHAMPION in scored.said else _UNKNOWN
     same = champion is not None and champion.recipe == recipe
     name, before = (champion.version, champion.distributions) if champion else (None, {})
-    now = checks.histograms(outcomes.values(rows), before) if before else {}
+    now = distributions(rows, before) if before else {}
     return Decision(
         (
             gate.informed(saved, BASELINE),
@@ -104,6 +104,11 @@ def decide(
             gate.drift(before, now, this.settings.processing.drift_threshold),
         )
     )
+
+
+def distributions(rows: DataFrame, like: Mapping[str, Histogram] | None = None) -> dict[str, Histogram]:
+    """What the models learn from, for the gate's question of drift."""
+    return checks.histograms(checks.relative(outcomes.values(rows)), like)
 
 
 def _settled(this: Job, outcome: str, model: Classifier | None, chosen: InForce) -> InForce:

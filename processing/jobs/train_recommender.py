@@ -8,7 +8,8 @@ the train part for evaluate_recommender, and to all interactions for recommend_i
 <root>/models/recommender/batch=<number>; with nothing to learn from there is no model, and what follows falls back to
 popularity.
 
-The Iceberg snapshots that were read are tagged `trained-<batch>`, so that expiry spares them. MLflow's run has the
+The Iceberg snapshots that were read are tagged `trained-<batch>`, so that expiry spares them; with their ids and the
+recipe the same model can be fitted again. MLflow's run has the
 recipe, all trials, the snapshots and the code's version (processing.mlflow_url; pip install 'clickstream[mlops]').
 """
 
@@ -22,7 +23,6 @@ from pyspark.sql import DataFrame
 
 from ingest.events import to_millis
 from processing import code_version, job, snapshots
-from processing.features import newest
 from processing.job import Job
 from processing.registry import Registry
 from processing.tables import EVENTS, INTERACTIONS
@@ -34,7 +34,7 @@ from processing.training.store import Training
 
 def work(this: Job) -> dict[str, Any]:
     """Searches, fits, saves and registers."""
-    registry = Registry(this.settings)
+    registry = this.registry()
     training = train(this, _tagged(this))
     record(this, registry, training)
     return {
@@ -49,15 +49,15 @@ def _tagged(this: Job) -> dict[str, int]:
     """Table -> its snapshot, which is kept from now on."""
     read = {table.name: snapshots.newest(this.spark, table) for table in (EVENTS, INTERACTIONS)}
     for table in (EVENTS, INTERACTIONS):
-        snapshots.tag(this.spark, table, f"trained-{this.batch}", read[table.name])
+        snapshots.keep(this.spark, table, this.batch, read[table.name])
     return read
 
 
 def train(this: Job, read: dict[str, int]) -> Training:
     """Searches on the train part, fits both models and saves them."""
-    events = snapshots.read(this.spark, EVENTS, read[EVENTS.name], this.batch)
-    as_of = newest(events)
-    events = events.select(*evaluation.COLUMNS).persist()
+    events, as_of = evaluation.known(
+        snapshots.read(this.spark, EVENTS, read[EVENTS.name], this.batch), this.settings.processing.feature_days
+    )
     interactions = snapshots.read(this.spark, INTERACTIONS, read[INTERACTIONS.name], this.batch)
     interactions = interactions.filter(interactions["batch"] == this.batch).persist()
     split = evaluation.split_at(events)

@@ -13,6 +13,7 @@ from processing.training.gate import Histogram, Smoke
 from processing.training.recommenders import Model
 
 _SAMPLE = 100  # visitors whose lists are looked at
+_DIGITS = 3
 _DECILES = [n / 10 for n in range(1, 10)]
 
 
@@ -22,12 +23,21 @@ def distributions(interactions: DataFrame, like: Mapping[str, Histogram] | None 
     Each value is relative to its mean, and none decays with age: history that only grows longer is no drift. The bins
     are the deciles, or those of `like`. Without interactions there are none.
     """
-    values = _values(interactions).persist()
+    return histograms(relative(_values(interactions)), like)
+
+
+def relative(values: DataFrame) -> DataFrame:
+    """(name, value) with each value relative to its name's mean: what only grows with the data's age stays as it is.
+
+    Of few digits, since deciles are exact and so need memory for each value that is different.
+    """
+    values = values.persist()
     means = {row["name"]: row["mean"] for row in values.groupBy("name").agg(F.avg("value").alias("mean")).collect()}
     if not means:
-        return {}
+        return values
     by_mean = F.create_map(*(F.lit(part) for pair in means.items() for part in pair))
-    return histograms(values.select("name", (F.col("value") / by_mean[F.col("name")]).alias("value")), like)
+    share = F.coalesce(F.try_divide("value", by_mean[F.col("name")]), F.lit(0.0))
+    return values.select("name", F.round(share, _DIGITS).alias("value"))
 
 
 def histograms(values: DataFrame, like: Mapping[str, Histogram] | None = None) -> dict[str, Histogram]:

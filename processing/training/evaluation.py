@@ -38,11 +38,16 @@ class Holdout:
     users: DataFrame
 
 
+def known(events: DataFrame, days: int) -> tuple[DataFrame, datetime | None]:
+    """Those of the `events` that interactions are made of too, with COLUMNS, and the time of the newest."""
+    recent, as_of = features.lately(events, days)
+    return recent.select(*COLUMNS).persist(), as_of
+
+
 def split_at(events: DataFrame, quantile: float = QUANTILE) -> datetime | None:
     """When `quantile` of the interest events have happened; None without any."""
-    times = features.interests(events).agg(F.percentile(F.unix_millis("occurred_at"), quantile))
-    millis = times.collect()[0][0]
-    return None if millis is None else from_millis(int(millis))
+    millis = features.moment(features.interests(events), F.unix_millis("occurred_at"), quantile)
+    return None if millis is None else from_millis(millis)
 
 
 def training_set(

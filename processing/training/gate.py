@@ -76,9 +76,11 @@ def better(
     measure: str = "nDCG@10",
     baseline: str = "popularity",
 ) -> Check:
-    """`difference`: of the measure, challenger over champion; the first champion has only the baseline beside it."""
+    """`difference`: of the measure, challenger over champion; the first champion has only the baseline beside it, than
+    which it must not be worse beyond noise."""
     if champion is None:
-        return Check("better", True, f"the first champion: nothing to beat; over {baseline} {_told(over_baseline)}")
+        passed = over_baseline.high is None or over_baseline.high >= 0
+        return Check("better", passed, f"the first champion: nothing to beat; over {baseline} {_told(over_baseline)}")
     if same_recipe:
         return Check("better", True, f"the recipe of {champion}, on newer data; over {baseline} {_told(over_baseline)}")
     passed = difference.low is not None and difference.low > 0

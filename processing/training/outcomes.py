@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from processing import features
 from processing.classification_metrics import Bin, evaluate, log_losses, reliability
 from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, season
 from processing.metrics import Estimate, bootstrap_ratio
@@ -105,8 +106,7 @@ def examples(rows: DataFrame) -> DataFrame:
 
 def split_at(rows: DataFrame) -> int | None:
     """When four fifths of the examples had happened, in milliseconds since 1970; None without any."""
-    found = rows.agg(F.percentile("time", QUANTILE)).collect()[0][0]
-    return None if found is None else int(found)
+    return features.moment(rows, F.col("time"), QUANTILE)
 
 
 def parts(rows: DataFrame, split: int) -> tuple[DataFrame, DataFrame]:
@@ -166,6 +166,8 @@ def score(models: Mapping[str, Classifier], train: DataFrame, held: DataFrame, o
 
 
 def values(rows: DataFrame) -> DataFrame:
-    """(name, value) of all numbers that models learn from, one below the other, without those that are not known."""
-    numbers = rows.select(*[F.col(name).cast("double").alias(name) for name in NUMERIC])
-    return numbers.unpivot([], list(NUMERIC), "name", "value").filter(F.col("value").isNotNull())
+    """(name, value) of all numbers that models learn from, one below the other, without those that are not known, and
+    without the clock: other hours than the champion's are no drift."""
+    names = [name for name in NUMERIC if name not in season(0)]
+    numbers = rows.select(*[F.col(name).cast("double").alias(name) for name in names])
+    return numbers.unpivot([], [*names], "name", "value").filter(F.col("value").isNotNull())

@@ -1,8 +1,11 @@
-"""clickstream bench sink: how fast records land, beside what could be reached and beside Spark."""
+"""clickstream bench sink: how fast records land, beside what could be reached and beside Spark. clickstream bench
+history: what proof of them costs when there are many.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -43,6 +46,42 @@ def sink(events: int, partitions: int, rounds: int, peer: str, as_json: bool) ->
     return facts
 
 
+@bench.command("history")
+@click.option("--batches", type=click.IntRange(1), default=8_760, show_default=True, help="Hours of a year.")
+@click.option("--partitions", type=click.IntRange(1), default=16, show_default=True, help="With a file a batch.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+def history(batches: int, partitions: int, as_json: bool) -> dict[str, Any]:
+    """Ledger, audit, rebuild and a sink's start on so many small files, which it makes. Needs Kafka and HDFS."""
+    from rich.console import Console
+
+    from storage.bench.history import run
+
+    console = Console(stderr=True)
+    with console.status("") as status:
+        facts = run(Settings.from_env(), batches, partitions, status.update)
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        _print_history(facts)
+    return facts
+
+
+def _print_history(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "s", "CPU s", "RAM MB", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, seen in facts["results"].items():
+        table.add_row(name, f"{seen['seconds']:.1f}", f"{seen['cpu_seconds']:.1f}", str(seen["peak_mb"]))
+    Console().print(table)
+    click.echo(
+        f"{facts['files']:,} files of {facts['batches']:,} batches in {facts['partitions']} partitions, on "
+        f"{facts['cores']} cores; CPU: the command's own, not that of HDFS"
+    )
+
+
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -64,7 +103,7 @@ def _print(facts: dict[str, Any]) -> None:
             _number(seen["mb"], ","),
             ", ".join(f"{turn['load_average']:.1f}" for turn in seen["rounds"]),
         )
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for name, reason in facts["skipped"].items():
         console.print(f"{_TITLES[name]}: {reason}", style="yellow", highlight=False)

@@ -58,7 +58,7 @@ Contestant = Callable[[Task, str], dict[str, Any]]  # plays a turn, under a name
 def consume(task: Task, name: str) -> dict[str, Any]:
     """The limit: librdkafka with the sink's configuration, and nothing done with what comes."""
     command = [sys.executable, "-m", "storage.bench.consume", str(len(task.ids))]
-    program = Program(command, _environment(task.own(name)), ends=True)
+    program = Program(command, environment(task.own(name)), ends=True)
     cost, _ = measure(name, [program], task.settings.home, first_line)
     return asdict(cost)
 
@@ -70,12 +70,12 @@ def sink(format_: Format, processes: int = 1) -> Contestant:
         settings = task.own(name, **({"format": format_} if format_ != "avro" else {}))
         fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
         cut = batches.take(fs, layout, "bench", lambda: end_offsets(settings, layout.topic))
-        programs = [_sink_program(settings) for _ in range(processes)]
+        programs = [sink_program(settings) for _ in range(processes)]
         logs = logs_of(name, settings.home, processes)
         cost, said = measure(name, programs, settings.home, lambda running: _landed(fs, layout, cut, running, logs))
         if missing := ledger.landing(fs, layout, cut).missing:
             raise ServiceError("sink", f"offsets are not accounted for: {missing}")
-        shares = [sum(line["records"] for line in _published(text, layout.topic)) for text in said]
+        shares = [sum(line["records"] for line in published(text, layout.topic)) for text in said]
         return asdict(cost) | _checked(fs, f"{settings.hdfs.root}/raw/{layout.topic}", task) | {"shares": shares}
 
     return play
@@ -87,7 +87,7 @@ def spark(format_: Format) -> Contestant:
     def play(task: Task, name: str) -> dict[str, Any]:
         settings = task.own(name)
         root = f"{settings.hdfs.address}{settings.hdfs.root}"
-        program = Program(_submit(task, format_, root), _environment(settings, spark=True), ends=True)
+        program = Program(_submit(task, format_, root), environment(settings, spark=True), ends=True)
         cost, _ = measure(name, [program], settings.home, first_line)
         return asdict(cost) | _checked(Hdfs(settings), f"{settings.hdfs.root}/files", task)
 
@@ -128,7 +128,7 @@ def _landed(fs: Hdfs, layout: Layout, cut: Cut, running: Processes, logs: Sequen
         time.sleep(_LOOK_SECONDS)
 
 
-def _published(text: str, topic: str) -> list[Any]:
+def published(text: str, topic: str) -> list[Any]:
     """The log's lines of files of this topic."""
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     return [line for line in lines if line["event"] == "published" and f"/{topic}+" in line["file"]]
@@ -144,13 +144,14 @@ def _checked(fs: Hdfs, folder: str, task: Task) -> dict[str, Any]:
     return asdict(output)
 
 
-def _sink_program(settings: Settings) -> Program:
+def sink_program(settings: Settings) -> Program:
+    """`clickstream sink`, with metrics at a port that is free."""
     own = settings.sink.model_copy(update={"metrics_port": free_port("127.0.0.1")})
     command = [sys.executable, "-m", "infra.cli", "sink"]
-    return Program(command, _environment(settings.model_copy(update={"sink": own})))
+    return Program(command, environment(settings.model_copy(update={"sink": own})))
 
 
-def _environment(settings: Settings, spark: bool = False) -> dict[str, str]:
+def environment(settings: Settings, spark: bool = False) -> dict[str, str]:
     """The settings, and the code that this process runs."""
     environment = settings.to_env() | {"PYTHONPATH": str(_PROJECT)}
     if spark:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import confluent_kafka
@@ -52,21 +52,39 @@ def produce(settings: Settings, count: int, json_topic: str = "") -> set[str]:
 
     Raises ServiceError unless the topics, which must be new, then hold exactly these.
     """
-    producer = confluent_kafka.Producer(producer_config(settings) | _PATIENT)
-    schema = schema_record(settings)
+    producer = _producer_with_schema(settings)
     ids: set[str] = set()
-    _send(producer, schema.topic, schema.value, schema.key)
     for made in events(count):
         ids.add(made.event_id)
         _send(producer, settings.kafka.topic, codec.encode(made), made.key)
         if json_topic:
             _send(producer, json_topic, as_json(made), made.key)
+    _flush(producer, settings, count, json_topic)
+    return ids
+
+
+def produce_evenly(settings: Settings, values: Sequence[bytes]) -> None:
+    """Puts the schema, and all values into each partition of the topic, which must be new. Raises ServiceError."""
+    producer = _producer_with_schema(settings)
+    for value in values:
+        for partition in range(settings.kafka.partitions):
+            _send(producer, settings.kafka.topic, value, None, partition)
+    _flush(producer, settings, len(values) * settings.kafka.partitions)
+
+
+def _producer_with_schema(settings: Settings) -> Any:
+    producer = confluent_kafka.Producer(producer_config(settings) | _PATIENT)
+    schema = schema_record(settings)
+    _send(producer, schema.topic, schema.value, schema.key)
+    return producer
+
+
+def _flush(producer: Any, settings: Settings, count: int, json_topic: str = "") -> None:
     producer.flush(_WAIT_SECONDS)
     for topic in filter(None, (settings.kafka.topic, json_topic)):
         stored = sum(topics.end_offsets(settings, topic).values())
         if stored != count:
             raise ServiceError("kafka", f"topic {topic} holds {stored:,} records, not {count:,}")
-    return ids
 
 
 def as_json(made: ClickEvent) -> bytes:
@@ -75,10 +93,10 @@ def as_json(made: ClickEvent) -> bytes:
     return json.dumps(present, separators=(",", ":")).encode()
 
 
-def _send(producer: Any, topic: str, value: bytes, key: bytes | None) -> None:
+def _send(producer: Any, topic: str, value: bytes, key: bytes | None, partition: int = -1) -> None:
     while True:
         try:
-            producer.produce(topic, value, key)
+            producer.produce(topic, value, key, partition)
             return
         except BufferError:
             producer.poll(0.1)

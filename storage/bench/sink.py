@@ -9,17 +9,14 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra import topics
 from infra.settings import Settings
 from storage.bench import contestants, load
 from storage.bench.contestants import Contestant, Task
-from storage.hdfs import Hdfs
+from storage.bench.place import folder_of, own_settings, topics_of, with_topic
 
 Progress = Callable[[str], None]
 Turns = dict[str, list[dict[str, Any]]]
@@ -41,9 +38,9 @@ def run(
     playing, skipped = _contestants(settings, peers)
     turns: Turns = {}
     with tempfile.TemporaryDirectory() as home:
-        own = _own_settings(settings, Path(home), partitions)
-        json_settings = _with_topic(own, f"{own.kafka.topic}-json") if "spark_parquet" in playing else None
-        with _topics(own), _topics(json_settings), _folder(own):
+        own = own_settings(settings, Path(home), partitions)
+        json_settings = with_topic(own, f"{own.kafka.topic}-json") if "spark_parquet" in playing else None
+        with topics_of(own), topics_of(json_settings), folder_of(own):
             progress(f"producing {events:,} events")
             json_topic = json_settings.kafka.topic if json_settings else ""
             task = Task(own, json_topic, load.produce(own, events, json_topic))
@@ -104,35 +101,3 @@ def _contestants(settings: Settings, peers: bool) -> tuple[dict[str, Contestant]
     ]
     playing = {name: contestant for name, contestant, reason in all_ if not reason}
     return playing, {name: reason for name, _, reason in all_ if reason}
-
-
-def _own_settings(settings: Settings, home: Path, partitions: int) -> Settings:
-    """The same servers, with a home, topics and a folder of this run's own."""
-    name = f"bench-{time.time_ns()}"
-    kafka = settings.kafka.model_copy(update={"bootstrap_servers": settings.kafka.address, "partitions": partitions})
-    hdfs = settings.hdfs.model_copy(update={"root": f"{settings.hdfs.root}/{name}"})
-    return _with_topic(settings.model_copy(update={"home": home, "kafka": kafka, "hdfs": hdfs}), name)
-
-
-def _with_topic(settings: Settings, topic: str) -> Settings:
-    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"topic": topic})})
-
-
-@contextmanager
-def _topics(settings: Settings | None) -> Iterator[None]:
-    if settings is None:
-        yield
-        return
-    topics.ensure_topics(settings)
-    try:
-        yield
-    finally:
-        topics.delete_topics(settings)
-
-
-@contextmanager
-def _folder(settings: Settings) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        Hdfs(settings).delete(settings.hdfs.root, recursive=True)

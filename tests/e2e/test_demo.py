@@ -108,6 +108,7 @@ def test_airflow_ran_it(facts: dict[str, Any], whole: Settings) -> None:
 def test_every_service_is_well_and_the_pages_answer(facts: dict[str, Any], whole: Settings) -> None:
     status = json.loads(run(whole, "status", "--json"))
     assert {service["state"] for service in status["services"].values()} == {"healthy"}
+    assert status["broken_dags"] == {}
     for page in (f"{status['urls']['collector']}/readyz", f"{status['urls']['webapp']}/health"):
         assert requests.get(page, timeout=10).ok
 

@@ -176,6 +176,28 @@ def kill(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=10)
 
 
+def at_work(settings: Settings, job: str, batch: str) -> list[psutil.Process]:
+    """The processes of a job's driver, Python and Java, once it is in the midst of a batch."""
+    fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
+    checkpoints = f"{settings.hdfs.root}/checkpoints/{job}/batch={batches.get(fs, layout, batch).number}"
+    eventually(lambda: fs.exists(checkpoints), 300)
+    found = named(settings, f"{job}.py")
+    assert {"java", "python"} <= {process.name().rstrip("0123456789.") for process in found}
+    return found
+
+
+def workers(drivers: list[psutil.Process]) -> list[psutil.Process]:
+    """Airflow's processes that follow these drivers, but for the scheduler."""
+    airflow = {parent for driver in drivers for parent in driver.parents() if "airflow" in parent.name()}
+    found = [process for process in airflow if "scheduler" not in " ".join(process.cmdline())]
+    assert found
+    return found
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
 def stopped_in_transaction(process: psutil.Process, database: str) -> bool:
     """Stops a process; whether it has written something that it has not committed. If not, the process goes on."""
     process.suspend()
@@ -193,6 +215,17 @@ def stopped_in_transaction(process: psutil.Process, database: str) -> bool:
 def state(airflow: Orchestrator, dag: str, run_id: str, task_id: str) -> str | None:
     """Of a task; None before it is scheduled."""
     return next(one["state"] for one in airflow._tasks(dag, run_id) if one["task_id"] == task_id)
+
+
+def tries(airflow: Orchestrator, run_id: str, task_id: str) -> int:
+    """How often a task of an hour was begun."""
+    return max(one["try_number"] for one in airflow._tasks(HOURLY, run_id) if one["task_id"] == task_id)
+
+
+def run_of(airflow: Orchestrator, cut: str) -> str:
+    """The hour that was run for this cut."""
+    [run] = [run for run in airflow.runs(HOURLY) if (run["conf"] or {}).get("cut") == cut]
+    return str(run["dag_run_id"])
 
 
 def finished(own: Settings, dag: str, count: int, seconds: float = 900) -> list[dict[str, Any]]:
@@ -250,9 +283,8 @@ def test_hours_that_were_missed_are_run_once_each_though_scheduler_and_database_
     assert airflow.runs(BACKFILL) == []
 
 
-def test_a_task_whose_processes_are_killed_is_done_again_and_leaves_the_same_rows(
-    own: Settings, reader: SparkSession
-) -> None:
+# That what it leaves is what undisturbed runs leave is seen below, where the same batch is made anew.
+def test_a_task_whose_processes_are_killed_is_done_again(own: Settings, reader: SparkSession) -> None:
     airflow, supervisor = Orchestrator(own), Cluster(own).supervisor
     supervisor.stop("sink")
     sent = clickstream(own, "simulate", "--visitors", "20", "--seed", "3")
@@ -262,14 +294,34 @@ def test_a_task_whose_processes_are_killed_is_done_again_and_leaves_the_same_row
     eventually(lambda: state(airflow, HOURLY, run_id, "landed") == "deferred", 120)
     assert "batch shoppers has not landed: partition -> missing offsets" in airflow.log(HOURLY, run_id, "landed", 1)
     supervisor.start("sink")
-    eventually(lambda: len(named(own, "build_sessions.py")) >= 2, 300)
-    time.sleep(20)  # in the midst of its work
-    drivers = named(own, "build_sessions.py")
-    workers = {parent for driver in drivers for parent in driver.parents() if "airflow" in parent.name()}
-    kill([*drivers, *(worker for worker in workers if "scheduler" not in " ".join(worker.cmdline()))])
+    drivers = at_work(own, "build_sessions", "shoppers")
+    kill([*drivers, *workers(drivers)])
     ran = airflow.follow(HOURLY, run_id, lambda states: None)
     assert ran["state"] == "success", ran
+    assert tries(airflow, run_id, "build_sessions") == 2
     assert sum(rows(reader)["events"].values()) == sent["accepted"]
+
+
+def test_a_driver_that_outlives_its_worker_is_ended_before_the_retry_writes(
+    own: Settings, reader: SparkSession
+) -> None:
+    airflow, before = Orchestrator(own), rows(reader)
+    run_id = run_of(airflow, "shoppers")
+    airflow.clear(HOURLY, run_id)
+    drivers = at_work(own, "build_sessions", "shoppers")
+    first, followers = tries(airflow, run_id, "build_sessions"), workers(drivers)
+    for follower in followers:
+        follower.kill()
+    eventually(lambda: not living(followers))  # Linux ends who is stopped while its parent ends
+    for driver in drivers:
+        driver.suspend()  # or it would be done before anybody misses the worker
+    assert living(drivers) == drivers
+    ran = airflow.follow(HOURLY, run_id, lambda states: None)
+    assert ran["state"] == "success", ran
+    assert tries(airflow, run_id, "build_sessions") == first + 1
+    assert "job_predecessor_ended" in airflow.log(HOURLY, run_id, "build_sessions", first + 1, 0)
+    assert not living(drivers)
+    assert rows(reader) == before
 
 
 def test_overlapping_backfills_change_no_row(own: Settings, reader: SparkSession) -> None:
@@ -300,9 +352,9 @@ def test_a_kafka_and_an_hdfs_that_are_away_are_named_by_the_task_that_needs_them
 
 def test_an_hour_that_is_not_the_newest_is_run_again_and_changes_no_row(own: Settings, reader: SparkSession) -> None:
     airflow, before = Orchestrator(own), rows(reader)
-    [run] = [run for run in airflow.runs(HOURLY) if (run["conf"] or {}).get("cut") == "shoppers"]
-    airflow.clear(HOURLY, run["dag_run_id"])
-    assert airflow.follow(HOURLY, run["dag_run_id"], lambda states: None)["state"] == "success"
+    run_id = run_of(airflow, "shoppers")
+    airflow.clear(HOURLY, run_id)
+    assert airflow.follow(HOURLY, run_id, lambda states: None)["state"] == "success"
     assert rows(reader) == before
 
 
@@ -323,11 +375,12 @@ def test_metrics_of_airflow_come_by_otlp(own: Settings, heard: Heard) -> None:
     eventually(lambda: any("scheduler" in name for name in names) and any("dag" in name for name in names), 60)
 
 
-def test_a_failure_that_no_retry_mends_is_told_at_once(own: Settings, heard: Heard) -> None:
+def test_a_failure_that_no_retry_mends_is_told_at_once_and_then_that_of_its_run(own: Settings, heard: Heard) -> None:
     conf = {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z", "stages": ["build_features"]}
     run_id = Orchestrator(own).trigger(BACKFILL, conf)
-    eventually(lambda: any(told["run_id"] == run_id for told in heard.failures), 120)
-    [told] = [told for told in heard.failures if told["run_id"] == run_id]
+    eventually(lambda: sum(told["run_id"] == run_id for told in heard.failures) == 2, 120)
+    told, of_run = [told for told in heard.failures if told["run_id"] == run_id]
+    assert (of_run["task_id"], of_run["error"]) == (None, "task_failure; batches_to_build_features failed")
     assert (told["task_id"], told["try_number"]) == ("batches_to_build_features", 1)
     assert "parameter from, 2026-01-02" in told["error"]
     assert told["url"].endswith(f"/runs/{run_id}/tasks/batches_to_build_features")
@@ -339,7 +392,7 @@ def test_maintenance_forgets_who_asks_and_says_for_which_pool_it_waits(own: Sett
     clickstream(own, "erasures", "request", "--anonymous-id", str(forgotten))
     resize(airflow, pool, 0)
     run_id = airflow.trigger(MAINTENANCE, {})
-    eventually(lambda: pool in airflow.held_up(MAINTENANCE, run_id).get("maintain_tables", ""), 120)
+    eventually(lambda: pool in airflow.troubles(MAINTENANCE, run_id).get("maintain_tables", ""), 120)
     resize(airflow, pool, 1)
     ran = airflow.follow(MAINTENANCE, run_id, lambda states: None)
     assert ran["state"] == "success", ran

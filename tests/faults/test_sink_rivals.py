@@ -11,7 +11,7 @@ from tests.faults.sinks import corner, landed, load, sink_process, stop_all, wit
 from tests.integration.sandbox import RunningSink
 from tests.waiting import eventually
 
-STORM_SECONDS = 30
+STORM_SECONDS = 60
 
 
 def test_two_successors_at_once_of_a_killed_owner_share_what_it_left(cluster_settings: Settings) -> None:

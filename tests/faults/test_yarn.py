@@ -21,8 +21,11 @@ from infra.services import spark as spark_services
 from infra.services.cluster import Cluster
 from infra.settings import Settings
 from ingest.events import ClickEvent
+from processing import code_version
 from processing.iceberg import NAMESPACE, Table
+from processing.registry import Registry
 from processing.tables import DUPLICATES, EVENTS
+from processing.training import store
 from storage import batches, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
@@ -60,7 +63,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     small = {"driver_memory": "600m", "executor_memory": "600m", "shuffle_partitions": 1}
     conf = {"spark.executor.instances": "1", "spark.executor.cores": "2"}
     spark = ports["spark"] | small | {"master": "yarn", "python": python, "conf": conf}
-    old = {"freshness_hours": 1e6}  # `land` appends in 2015
+    old = {"freshness_hours": 1e6, "search_trials": 1}  # `land` appends in 2015
     settings = Settings(home=home / "home", **ports | {"spark": spark, "processing": old})  # type: ignore[arg-type]
     cluster = Cluster(settings, only=SERVERS)
     try:
@@ -72,14 +75,16 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 def landed(settings: Settings, name: str) -> list[ClickEvent]:
     """A batch of 2,000 page views, the first 100 of them twice."""
-    once = [click(message_id=f"{name}-{n}", anonymous_id=f"v{n % 50}") for n in range(2_000)]
+    once = [click(message_id=f"{name}-{n}", anonymous_id=f"v{n % 50}", item_id=f"/{n % 7}") for n in range(2_000)]
     land(settings, name, {0: once[:1_200], 1: once[1_200:] + once[:100]})
     return once
 
 
-def submitted(settings: Settings, batch: str, mode: str = "client") -> subprocess.Popen[bytes]:
-    """curate_events on its way."""
-    command = submit.command(settings, "curate_events", ["--batch", batch], ["--deploy-mode", mode])
+def submitted(
+    settings: Settings, batch: str, mode: str = "client", job: str = "curate_events"
+) -> subprocess.Popen[bytes]:
+    """The job on its way."""
+    command = submit.command(settings, job, ["--batch", batch], ["--deploy-mode", mode])
     return start(settings, command, f"{batch}-{mode}")
 
 
@@ -204,6 +209,17 @@ def test_a_driver_here_and_then_an_executor_are_killed_in_mid_job_and_no_row_is_
     assert again.wait(240) == 0, said(own, "client")
     assert "job_finished" in log(own, "client-client").read_text()
     assert_right(own, reader, "client", once)
+
+
+def test_models_are_trained_judged_and_registered_in_containers(own: Settings) -> None:
+    for job in ("build_features", "build_examples", "train_recommender", "evaluate_recommender", "train_click_models"):
+        running = submitted(own, "client", "cluster", job)
+        assert running.wait(300) == 0, said(own, "client")
+    fs, layout = Hdfs(own), Layout(own.hdfs.root, own.kafka.topic)
+    training = store.read(fs, own.hdfs.root, batches.get(fs, layout, "client"))
+    [version] = Registry(own).versions()
+    assert training.final and (version.name, version.decision["checks"][0]["name"]) == (training.version, "better")
+    assert code_version.of(own).endswith(Registry(own).read_run(version.run_id)["tags"]["code"])
 
 
 def test_a_worker_needs_only_python_and_the_history_server_shows_its_job(own: Settings, tmp_path: Path) -> None:

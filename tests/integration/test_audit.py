@@ -68,7 +68,9 @@ def test_the_first_violation_is_told_with_its_files(corner: Settings, fs: Hdfs, 
     assert files(fs, layout, 1)[0] in found.stdout
     many = facts(run(corner, "audit", "--json"))
     assert (many["violations"], many["findings"][0]["files"]) == (1, files(fs, layout, 1))
+    Lander(fs, Layout(layout.root, "another"), plain=True).values(b"1").file()
     assert facts(run(corner, "audit", "--topic", "another", "--json"))["violations"] == 0
+    assert "nothing to audit" in str(run(corner, "audit", "--topic", "typo").exception)
 
 
 def test_garbage_under_a_right_fingerprint_is_found_deep_with_file_and_offset(fs: Hdfs, layout: Layout) -> None:

@@ -23,7 +23,7 @@ from processing.training import outcomes, store
 from processing.training.classifiers import Classifier
 from processing.training.outcomes import CATEGORICAL, NUMERIC, PLACE
 from processing.training.recipe import Recipe
-from storage import batches
+from storage import batches, ledger
 from storage.batches import Cut
 from storage.hdfs import Hdfs
 from storage.layout import Layout
@@ -95,8 +95,9 @@ def run(
 
 
 def batch(settings: Settings, spark: SparkSession, name: str, examples: DataFrame) -> Cut:
-    """A batch of which there are these training examples, and nothing else."""
+    """A batch that counts as curated, of which there are these training examples, and nothing else."""
     cut = land(settings, name, {0: [click(message_id=name)]})
+    ledger.record_publish(Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic), cut, {0: (1, 0, 0)})
     publish.overwrite(spark, TRAINING_EXAMPLES, examples, cut.number, lambda _: None)
     return cut
 

@@ -70,6 +70,22 @@ def test_a_duplicate_that_says_something_else_is_told(spark: SparkSession, raw_r
     assert [row["same_payload"] for row in again] == [True, True, False, True]
 
 
+def test_which_field_says_it_is_part_of_what_is_said(spark: SparkSession, raw_rows: Events) -> None:
+    said = {"anonymous_id": "ann", "item_id": "x", "impression_id": "i"}
+    others = [{"item_id": None, "list_id": "x"}, {"anonymous_id": None, "user_id": "ann"}, {"impression_id": "j"}]
+    rows = raw_rows(*((0, n, click(**said | other)) for n, other in enumerate([{}, *others])))
+    losers = curate.duplicates(curate.classify(rows, known(spark), batch=1)).collect()
+    assert [row["same_payload"] for row in losers] == [False, False, False]
+
+
+def test_an_id_that_two_earlier_batches_have_loses_to_the_first_of_them(spark: SparkSession, raw_rows: Events) -> None:
+    """As where one looked back less far than now."""
+    again = click(message_id="again")
+    earlier = known(spark, (again.event_id, 5, 0, 3), (again.event_id, 2, 1, 9))
+    [loser] = curate.duplicates(curate.classify(raw_rows((0, 7, again)), earlier, batch=9)).collect()
+    assert (loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (2, 1, 9)
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"event_id": ""}, "event_id is no uuid"),
     ({"event_id": "1"}, "event_id is no uuid"),

@@ -6,18 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import ANY
 
 import pytest
+import structlog
 
 from infra import submit
+from infra.orchestrator import Orchestrator
 from infra.services import airflow
 from infra.settings import Settings
 from processing import tables
@@ -196,29 +199,57 @@ def test_what_a_retry_can_help_is_retried_ever_later(dagbag: Any) -> None:
         assert {task.task_id for task in dag.tasks if not task.retries} <= {"rolled_back"}  # twice would be one more
 
 
-@pytest.mark.parametrize("gate", ["landed", "published", "quality"])
-def test_a_closed_gate_fails_for_good_and_an_hdfs_that_is_away_is_asked_again(
-    stages: Any, monkeypatch: pytest.MonkeyPatch, gate: str
+def test_a_run_of_any_dag_ends_though_its_tasks_never_have_a_slot(dagbag: Any) -> None:
+    assert all(dag.dagrun_timeout for dag in dagbag.dags.values())
+
+
+def function(dagbag: Any, dag: str, task: str) -> Any:
+    """What a task of a DAG's own calls."""
+    return dagbag.dags[dag].get_task(task).python_callable
+
+
+@pytest.mark.parametrize("gate", ["take_cut", "landed", "to_curate", "published", "quality", "batch", "verified"])
+def test_what_no_retry_mends_fails_for_good_and_an_hdfs_that_is_away_is_asked_again(
+    dagbag: Any, stages: Any, monkeypatch: pytest.MonkeyPatch, gate: str
 ) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
     from storage.errors import BatchError, Unreachable
 
     class Gates:
-        def landing(self, *_: Any) -> Any:
+        def take(self, *_: Any) -> Any:
             raise error
 
-        check_published = check_quality = landing
+        landing = to_curate = check_published = check_quality = newest_curated = wait_until_served = take
 
+    batch = function(dagbag, "clickstream_train", "batch")
     monkeypatch.setattr(stages, "gates", Gates)
-    ask = partial(stages.Landed(task_id=gate, batch="b1").execute, {}) if gate == "landed" else None
-    ask = ask or partial(getattr(stages, gate).function, "b1")
+    monkeypatch.setitem(batch.__globals__, "gates", Gates)
+    asks = {
+        "take_cut": partial(stages.take_cut.function, "b1", SimpleNamespace(run_type="manual")),
+        "landed": partial(stages.Landed(task_id="landed", batch="b1").execute, {}),
+        "batch": partial(batch, {"cut": ""}),
+        "verified": stages.verified.function,
+    }
+    ask = asks.get(gate) or partial(getattr(stages, gate).function, "b1")
     error: Exception = BatchError("there is no cut b1")
     with pytest.raises(AirflowFailException, match="no cut b1"):
         ask()
     error = Unreachable("/", "hdfs://nowhere", "refused")
     with pytest.raises(Unreachable):
         ask()
+
+
+def test_the_batch_is_the_newest_that_was_announced_whatever_events_a_person_makes(
+    dagbag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = function(dagbag, "clickstream_train", "batch")
+    monkeypatch.setitem(batch.__globals__, "gates", lambda: SimpleNamespace(newest_curated=lambda: "newest"))
+    extras = [{"from_rest_api": True}, {"batch": "b2"}, {"batch": "b1"}]
+    events = [SimpleNamespace(extra=extra, timestamp=-at) for at, extra in enumerate(extras)]
+    assert batch({"cut": ""}, {"features": events}) == "b2"
+    assert batch({"cut": ""}, {"features": events[:1]}) == "newest"
+    assert batch({"cut": "b7"}, {"features": events}) == "b7"
 
 
 @pytest.mark.parametrize(("code", "for_good"), [(1, True), (2, True), (75, False)])
@@ -304,34 +335,77 @@ def test_the_wait_for_a_batch_survives_the_triggerer(dagbag: Any) -> None:
     assert (again.batch, again.deadline) == ("b1", 12.5)
 
 
-def test_a_failure_is_told_to_the_webhook(stages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What the webhook of the settings is sent; no Airflow runs there."""
+    found: list[Any] = []
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(204)
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
             pass
 
-    run = SimpleNamespace(dag_id="clickstream_hourly", run_id="r1")
-    task = SimpleNamespace(task_id="curate_events", try_number=4)
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("CLICKSTREAM_AIRFLOW__NOTIFY_URL", f"http://127.0.0.1:{server.server_port}/")
         monkeypatch.setenv("CLICKSTREAM_AIRFLOW__PORT", str(free_ports()["airflow"]["port"]))
-        stages.notify({"dag_run": run, "task_instance": task, "exception": ValueError("no such batch")})
-        stages.notify({"dag_run": run, "reason": "timed_out"})
-        stages.notify({"dag_run": run, "reason": "task_failure"})  # it is told already
+        yield found
         server.shutdown()
+
+
+def test_a_failure_is_told_to_the_webhook(dagbag: Any, stages: Any, told: list[Any]) -> None:
+    of = {"dag": dagbag.dags["clickstream_hourly"], "run_id": "r1"}
+    task = SimpleNamespace(task_id="curate_events", try_number=4)
+    stages.notify({**of, "task_instance": task, "exception": ValueError("no such batch")})
+    stages.notify({**of, "task_instance": task})  # by Airflow's DAG processor, for a process that could not
     assert [(one["task_id"], one["try_number"], one["error"]) for one in told] == [
         ("curate_events", 4, "no such batch"),
-        (None, None, ANY),
+        ("curate_events", 4, "its process was ended"),
     ]
-    assert told[1]["error"].startswith("timed_out; ")
-    assert "CLICKSTREAM_AIRFLOW__URL" in told[1]["error"]  # none runs there
     assert told[0]["url"].endswith("/dags/clickstream_hourly/runs/r1/tasks/curate_events")
     assert "clickstream_hourly.curate_events failed in run r1: no such batch" in told[0]["text"]
-    stages.notify({"dag_run": run, "reason": "nobody listens any more"})  # is told in the log, and raises nothing
+
+
+def run_failed(dagbag: Any, reason: str, last: str | None) -> None:
+    """Has Airflow's DAG processor call back for a run of clickstream_hourly, with the context that it makes."""
+    from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun, TaskInstance
+    from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext
+    from airflow.dag_processing.processor import _execute_dag_callbacks
+
+    of = {"dag_id": "clickstream_hourly", "run_id": "r1"}
+    times = ("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date", "end_date")
+    described = of | dict.fromkeys(times, datetime.now(UTC)) | {"run_type": "scheduled", "state": "failed"}
+    run = DagRun.model_validate(described | {"consumed_asset_events": [], "partition_key": None})
+    ids = {"id": uuid.uuid4(), "dag_version_id": uuid.uuid4()}
+    task = TaskInstance.model_validate({"task_id": last, "try_number": 1, **of, **ids}) if last else None
+    context = DagRunContext(dag_run=run, last_ti=task)
+    where = {"filepath": "clickstream_hourly.py", "bundle_name": "dags", "bundle_version": None}
+    request = DagCallbackRequest.model_validate(where | of | {"msg": reason, "context_from_server": context})
+    _execute_dag_callbacks(dagbag, request, structlog.get_logger())
+
+
+@pytest.mark.parametrize("last", ["build_sessions", None])
+def test_a_run_that_has_failed_names_the_tasks_that_could_not_tell_it(
+    dagbag: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch, last: str | None
+) -> None:
+    run_failed(dagbag, "task_failure", last)
+    troubles = {"build_sessions": "waits for pool clickstream_build_sessions, of whose 1 slots none is free"}
+    monkeypatch.setattr(Orchestrator, "troubles", lambda *_: {"curate_events": "failed"} | troubles)
+    run_failed(dagbag, "timed_out", last)
+    assert [(one["dag_id"], one["run_id"], one["task_id"]) for one in told] == [("clickstream_hourly", "r1", None)] * 2
+    assert told[0]["error"].startswith("task_failure; ") and "CLICKSTREAM_AIRFLOW__URL" in told[0]["error"]
+    assert told[1]["error"] == f"timed_out; curate_events failed; build_sessions {troubles['build_sessions']}"
+    assert told[1]["url"].endswith("/dags/clickstream_hourly/runs/r1")
+
+
+def test_a_webhook_that_nobody_listens_to_is_told_in_the_log(
+    dagbag: Any, stages: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLICKSTREAM_AIRFLOW__NOTIFY_URL", "http://127.0.0.1:1/")
+    task = SimpleNamespace(task_id="curate_events", try_number=4)
+    stages.notify({"dag": dagbag.dags["clickstream_hourly"], "run_id": "r1", "task_instance": task})
+    assert "airflow.notify_url was not told" in capsys.readouterr().out

@@ -28,9 +28,13 @@ def seen(rows: DataFrame) -> DataFrame:
     return features.occurrences(rows, features.position_rates(rows)).localCheckpoint()
 
 
+def nowhere(rows: DataFrame) -> DataFrame:
+    return rows.limit(0).select(rows["event_id"].alias("example_id"))
+
+
 def built(rows: DataFrame) -> dict[str, tuple[bool, bool]]:
     """message id -> clicked, converted."""
-    shown = examples.ripe(rows, 1, LATER, None, LABEL)
+    shown = examples.ripe(rows, nowhere(rows), LATER, LABEL)
     made = examples.build(shown, rows, seen(rows), LATER, LABEL)
     names = {row["event_id"]: row["message_id"] for row in rows.collect()}
     return {names[row["example_id"]]: (row["clicked"], row["converted"]) for row in made.collect()}
@@ -73,14 +77,16 @@ def test_each_impression_is_an_example_of_one_batch_when_its_window_has_closed(e
     second = events(act("impression", 1, "late"), act("impression", 80, "still-open"), batch=2)
     rows = first.unionByName(second)
 
-    def ripe(batch: int, as_of: int, before: int | None) -> list[str]:
-        earlier = None if before is None else NOON + timedelta(minutes=before)
+    def ripe(batch: int, as_of: int, *elsewhere: str) -> list[str]:
         known = rows.filter(f"batch <= {batch}")
-        found = examples.ripe(known, batch, NOON + timedelta(minutes=as_of), earlier, LABEL)
+        others = rows.filter(rows["message_id"].isin(*elsewhere)).select(rows["event_id"].alias("example_id"))
+        found = examples.ripe(known, others, NOON + timedelta(minutes=as_of), LABEL)
         return sorted(row["message_id"] for row in found.collect())
 
-    assert ripe(1, 40, None) == ["closed"]
-    assert ripe(2, 80, 40) == ["late", "open"]
+    assert ripe(1, 40) == ["closed"]
+    assert ripe(2, 80, "closed") == ["late", "open"]
+    assert ripe(2, 80) == ["closed", "late", "open"]  # nobody trained on the first batch
+    assert ripe(1, 40, "late", "open") == ["closed"]  # later somebody does, or does it again
 
 
 def test_a_planted_leak_is_caught(events: Events) -> None:
@@ -89,7 +95,7 @@ def test_a_planted_leak_is_caught(events: Events) -> None:
         *(act("impression", n, f"shown-{n}", item_id=f"/{n % 3}") for n in range(12)),
         *(act("click", n + 0.5, f"clicked-{n}", item_id=f"/{n % 3}") for n in range(0, 12, 4)),
     ).persist()
-    shown = examples.ripe(rows, 1, LATER, None, LABEL)
+    shown = examples.ripe(rows, nowhere(rows), LATER, LABEL)
     honest = examples.build(shown, rows, seen(rows), LATER, LABEL).persist()
     assert honest.count() == 12 and not leaks.find(honest, seen(rows))
 
@@ -115,7 +121,7 @@ def test_an_impression_knows_what_its_visitor_viewed_last_and_what_followed_it_b
         act("impression", 9, "at-once", item_id="/b"),
         act("impression", 9.5, "after", item_id="/b"),
     ).persist()
-    made = examples.build(examples.ripe(rows, 1, LATER, None, LABEL), rows, seen(rows), LATER, LABEL).persist()
+    made = examples.build(examples.ripe(rows, nowhere(rows), LATER, LABEL), rows, seen(rows), LATER, LABEL).persist()
     names = {row["event_id"]: row["message_id"] for row in rows.collect()}
     assert {
         names[row["example_id"]]: (row["last_item_id"], row["covisit_views_7d"], row["covisit_views_30d"])

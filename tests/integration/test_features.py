@@ -14,7 +14,7 @@ from tests.integration.conftest import Events, click
 from tests.integration.test_curate import NOON
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 BOT = Device(is_bot=True)
 
@@ -69,6 +69,49 @@ def test_an_item_is_told_by_its_own_pages(events: Events) -> None:
     assert a["popularity"] == pytest.approx(
         2 * 0.5 ** ((to_millis(NOON) - click().occurred_at) / 86_400_000 / 30), 1e-4
     )
+
+
+def test_a_late_event_changes_the_rows_that_it_touches_and_only_those(events: Events) -> None:
+    known = [
+        click(message_id="1", occurred_at=to_millis(NOON)),
+        click(message_id="2", occurred_at=to_millis(NOON - timedelta(hours=3)), item_id="/b", anonymous_id="bob"),
+    ]
+    late = click(message_id="3", occurred_at=to_millis(NOON - timedelta(hours=9)))
+
+    def made(*rows: ClickEvent) -> dict[tuple[str, ...], str]:
+        frame = events(*rows).persist()
+        at = seen(frame)
+        tables = {
+            "interactions": (features.interactions(frame, NOON), ("visitor_id", "item_id")),
+            "items": (features.item_features(frame, at, NOON), ("item_id",)),
+            "visitors": (features.visitor_features(frame, at, NOON), ("visitor_id",)),
+        }
+        found = [(name, keys, row) for name, (table, keys) in tables.items() for row in table.collect()]
+        return {(name, *(row[key] for key in keys)): str(row) for name, keys, row in found}
+
+    before, after = made(*known), made(*known, late)
+    assert before.keys() == after.keys()
+    changed = {row for row in after if after[row] != before[row]}
+    assert changed == {("interactions", "ann", "/a"), ("items", "/a"), ("visitors", "ann")}
+
+
+def test_what_a_clock_that_runs_ahead_says_is_not_looked_at(events: Events) -> None:
+    rows = events(
+        click(message_id="1", occurred_at=to_millis(NOON)),
+        click(message_id="2", occurred_at=to_millis(NOON + timedelta(days=30_000)), flags=("odd_clock",)),
+        click(message_id="3", occurred_at=to_millis(NOON - timedelta(days=9))),
+    )
+    recent, as_of = features.lately(rows, 7)
+    assert ([row["message_id"] for row in recent.collect()], as_of) == (["1"], NOON)
+
+
+def test_a_moment_is_found_among_few_times_and_among_many(spark: SparkSession) -> None:
+    few = spark.createDataFrame([(n,) for n in (5, 6, 7, 8, 9)], "time BIGINT")
+    assert [features.moment(few, few["time"], share) for share in (0.0, 0.5, 1.0)] == [5, 7, 9]
+    many = spark.range(0, 2_000_000_000_000, 10_000_000)
+    found = features.moment(many, many["id"], 0.8)
+    assert found is not None and abs(found - 1_600_000_000_000) <= 40_000_000  # two steps
+    assert features.moment(few.limit(0), few["time"], 0.8) is None
 
 
 def test_a_visitor_has_one_row_and_a_bot_is_marked(events: Events) -> None:

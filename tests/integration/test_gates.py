@@ -9,11 +9,12 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
+from infra.errors import ServiceError
 from infra.settings import Settings
 from storage import batches, exports, ledger
 from storage.containers import Container, FileInfo, plain_envelope
@@ -83,10 +84,16 @@ def test_earlier_batches_that_nobody_curated_go_first(corner: Settings, fs: Hdfs
     assert gates.newest_curated() == "two"
 
 
-def test_batches_are_found_by_the_time_of_their_cuts(corner: Settings, fs: Hdfs, layout: Layout) -> None:
-    for hour in range(4):
+def test_batches_that_have_landed_are_found_by_the_time_of_their_cuts(
+    corner: Settings, fs: Hdfs, layout: Layout
+) -> None:
+    for hour in range(5):
         batches.take(fs, layout, f"h{hour}", lambda hour=hour: {0: hour}, HOUR + timedelta(hours=hour))
-    assert Gates(corner).between(HOUR, HOUR + timedelta(hours=2)) == ["h1", "h2"]
+    land(fs, layout, 0, 1)
+    gates = Gates(corner)
+    assert gates.between(HOUR, HOUR + timedelta(hours=3)) == ["h1", "h2"]
+    land(fs, layout, 2, 2)
+    assert gates.between(HOUR, HOUR + timedelta(hours=3)) == ["h1", "h2", "h3"]
 
 
 def test_the_publish_gate_says_what_does_not_add_up(corner: Settings, fs: Hdfs, layout: Layout) -> None:
@@ -131,7 +138,7 @@ def test_a_version_counts_as_shown_when_the_web_app_serves_it(corner: Settings, 
         gates = Gates(corner.model_copy(update={"webapp": webapp}))
         assert gates.wait_until_served(patience=10) == "als-2"
         server.shutdown()
-    with pytest.raises(GateClosed, match=r"als-2: http://127.0.0.1:.*/health .* does not serve it after 0 s"):
+    with pytest.raises(ServiceError, match=r"http://127.0.0.1:.*/health .* does not serve als-2 after 0 s"):
         gates.wait_until_served(patience=0)
 
 
@@ -171,3 +178,23 @@ def test_the_trigger_names_hdfs_when_it_is_away(corner: Settings, monkeypatch: p
         return await anext(LandingTrigger("one", 0.0).run())
 
     assert "hdfs://127.0.0.1:1 (CLICKSTREAM_HDFS__URL) does not answer" in awaited(fired()).payload["closed"]
+
+
+def test_a_namenode_that_hangs_is_not_waited_for_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    from storage import landing_trigger
+
+    answered = Event()
+
+    def hangs(self: Any) -> str:
+        answered.wait()
+        return ""
+
+    async def fired() -> Any:
+        try:
+            return await anext(landing_trigger.LandingTrigger("one", 0.0).run())
+        finally:
+            answered.set()  # or the loop would wait for the thread
+
+    monkeypatch.setattr(landing_trigger.LandingTrigger, "_closed", hangs)
+    monkeypatch.setattr(landing_trigger, "_LEAST_SECONDS", 0.2)
+    assert "HDFS (CLICKSTREAM_HDFS__URL) has not answered" in awaited(fired()).payload["closed"]

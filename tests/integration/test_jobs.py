@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from msgspec.structs import replace
 from infra.errors import GATE_CLOSED
 from infra.settings import Settings
 from ingest.events import ClickEvent, Device, Page, to_millis
-from processing import commands, iceberg, tables
+from processing import commands, iceberg, snapshots, tables
 from processing.registry import Registry
+from processing.training import evaluation, recommenders
+from processing.training.recipe import Recipe
 from storage import batches, exports, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
@@ -133,6 +136,23 @@ def test_what_was_learnt_from_is_tagged(own: Settings, spark: SparkSession) -> N
         assert [row["snapshot_id"] for row in tagged] == [champion.facts["snapshots"][table.name]]
 
 
+def test_a_model_is_made_again_from_the_snapshots_and_the_recipe_that_are_registered(
+    own: Settings, spark: SparkSession
+) -> None:
+    champion = Registry(own).champion()
+    assert champion is not None
+    ids, recipe = champion.facts["snapshots"], Recipe.from_dict(champion.facts["recipe"])
+    events = snapshots.read(spark, tables.EVENTS, ids["events"], 1)
+    known, as_of = evaluation.known(events, own.processing.feature_days)
+    interactions = snapshots.read(spark, tables.INTERACTIONS, ids["interactions"], 1)
+    assert as_of is not None
+    again = recommenders.fit(evaluation.training_set(known, as_of, timedelta(minutes=30), interactions), recipe)
+    saved, visitors = recommenders.load(spark, recipe, champion.source), interactions.select("visitor_id").distinct()
+    assert again is not None
+    lists = [sorted(map(str, model.top(visitors, interactions, 5).collect())) for model in (again, saved)]
+    assert lists[0] == lists[1] != []
+
+
 def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
     own: Settings, spark: SparkSession, run: Run
 ) -> None:
@@ -205,6 +225,8 @@ def test_the_commands_show_models_and_take_lists_back_and_forth(
     decided = models("decision", "--batch", "second")
     assert (decided["in_force"], decided["promoted"]) == ("als-second", True)
     assert [check["name"] for check in decided["checks"]] == ["better", "smoke", "drift"]
+    refused = models("decision")  # no failure: the run of a challenger that was refused ends well
+    assert (refused["batch"], refused["in_force"], refused["promoted"]) == ("empty", "als-second-on-empty", False)
     back = models("rollback")
     assert (back["model"], back["aliases"], back["lists_shown"]) == ("als-first", ["champion"], True)
     assert exports.read_current(fs, root) == "als-first"
@@ -243,6 +265,19 @@ def test_a_batch_that_fails_a_check_is_not_published_and_holds_up_the_next(
     monkeypatch.setenv("CLICKSTREAM_PROCESSING__FRESHNESS_HOURS", "1e6")
     assert [run("curate_events", name) for name in ("stale", "after-stale")] == [0, 0]
     assert not Hdfs(own).exists(report)
+
+
+def test_a_batch_that_has_not_landed_is_not_curated_short(
+    own: Settings, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = land(own, "half-landed", {0: [view(1, 3, 97)], 1: [view(1, 4, 97)], 2: []})
+    [file, _] = batches.files(Hdfs(own), Layout(own.hdfs.root, own.kafka.topic), cut)
+    aside = f"{own.hdfs.root}/aside"
+    Hdfs(own).rename(file.path, aside)
+    assert run("curate_events", "half-landed") == GATE_CLOSED
+    assert "half-landed has not landed: offsets are missing, 1 of partition 0" in capsys.readouterr().err
+    Hdfs(own).rename(aside, file.path)
+    assert run("curate_events", "half-landed") == 0
 
 
 def test_a_lost_record_fails_the_gate(
@@ -284,8 +319,10 @@ def test_a_job_before_its_predecessor_says_which_one_is_missing(
     own: Settings, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     land(own, "too-early", {0: [view(1, 1, 96)], 1: [], 2: []})
-    assert run("recommend_items", "too-early") == 2
-    assert "run evaluate_recommender first" in capsys.readouterr().err
+    for job in JOBS[1:]:
+        assert run(job, "too-early") == 2
+        assert "too-early is not curated: run curate_events first" in capsys.readouterr().err
+    assert not Hdfs(own).exists(f"{Layout(own.hdfs.root, own.kafka.topic).ledger}/sessions/too-early.json")
 
 
 def test_help_is_a_manual(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

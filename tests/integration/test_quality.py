@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.settings import Settings
 from processing import iceberg, publish, quality, tables
-from processing.errors import WrongSchema
+from processing.errors import BadRows, WrongSchema
+from processing.job import Job
+from storage import batches
+from storage.batches import Cut
+from storage.layout import Layout
+from tests.fakes import FakeHdfs
 from tests.integration.conftest import Events, click
 from tests.integration.test_curate import NOON
 
@@ -92,6 +99,42 @@ def test_a_column_of_another_type_is_told(spark: SparkSession, tables_dropped: N
     with pytest.raises(WrongSchema, match=r"popular_items: column score is int, this version writes double"):
         iceberg.create(spark, tables.POPULAR_ITEMS)
     spark.sql(f"DROP TABLE {other.full_name}")
+
+
+def test_the_batches_of_the_same_hours_are_those_of_four_weeks() -> None:
+    def cut(number: int, taken_at: datetime) -> Cut:
+        return Cut(str(number), number, "clicks", taken_at.isoformat(), {}, {})
+
+    hours = [cut(n, NOON - 5 * WEEK + timedelta(hours=n)) for n in range(1, 5 * 7 * 24 + 1)]
+    of_now = quality.same_hours(hours, hours[-1])
+    assert of_now == [7 * 24 * week for week in (1, 2, 3, 4)]
+    assert quality.same_hours(hours[:3], hours[2]) == []
+    two_at_once = [*hours[:-2], cut(hours[-2].number, NOON)]  # as long as the last two together
+    assert quality.same_hours(two_at_once, two_at_once[-1]) == [n for week in of_now for n in (week - 1, week)]
+
+
+def test_a_steady_table_is_not_published_far_smaller_than_in_the_weeks_before(
+    spark: SparkSession, tables_dropped: None, tmp_path: Path
+) -> None:
+    fs, layout, table = FakeHdfs(), Layout("/clickstream", "clicks"), tables.SIMILAR_ITEMS
+    for week in range(3):
+        moment = NOON + week * WEEK
+        for n, at in enumerate((moment - timedelta(hours=1), moment)):
+            batches.take(fs, layout, f"{week}-{n}", lambda: {0: 0}, at)
+
+    def publish_rows(week: int, count: int) -> None:
+        cut = batches.get(fs, layout, f"{week}-1")
+        this = Job(Settings(home=tmp_path), spark, fs, layout, cut)
+        rows = [("/a", n, f"/{n}", 1.0) for n in range(count)]
+        types = "item_id STRING, rank INT, similar_item_id STRING, score DOUBLE"
+        this.overwrite(table, spark.createDataFrame(rows, types))
+
+    publish_rows(0, 2_000)
+    publish_rows(1, 1_000)
+    with pytest.raises(BadRows, match="volume: 30 rows of similar_items, 1,500 in the same hours of 2 weeks before"):
+        publish_rows(2, 30)
+    assert not iceberg.read_batch(spark, table, 6).count()
+    publish_rows(2, 300)
 
 
 def test_the_usual_volume_is_that_of_the_same_hours_of_weeks_before(events: Events) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from infra.settings import Settings
-from processing import code_version, plots
-from processing.registry import NotPromotable, Registry, UnknownVersion
+from processing import code_version, commands, plots
+from processing.registry import NotPromotable, NotShown, Registry, UnknownVersion
 from processing.training import comparison
 from processing.training.comparison import User
+from storage import exports
+from storage.errors import Unreachable
+from tests.fakes import FakeHdfs
 
 PASSED = {"promoted": True, "checks": [{"name": "better", "passed": True, "detail": "it is"}]}
 REFUSED = {"promoted": False, "checks": [{"name": "drift", "passed": False, "detail": "the data moved"}]}
@@ -79,6 +83,53 @@ def test_rollback_brings_the_predecessor_back_and_a_rerun_does_not_undo_it(regis
     trained(registry, 2, PASSED)
     assert champion(registry) == "als-1"
     assert registry.promote("als-2").name == champion(registry) == "als-2"
+
+
+@pytest.fixture
+def fs(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHdfs:
+    """What commands take for HDFS; the registry is theirs, too."""
+    found, settings = FakeHdfs(), Settings(home=tmp_path)
+    monkeypatch.setenv("CLICKSTREAM_HOME", str(tmp_path))
+    monkeypatch.setattr(commands, "platform", lambda: (settings, found, None))
+    return found
+
+
+def models(*arguments: str) -> None:
+    """`clickstream models`; raises what it raised."""
+    result = CliRunner().invoke(commands.models, [*arguments, "--json"])
+    if result.exception:
+        raise result.exception
+
+
+def test_a_rollback_whose_lists_can_not_be_shown_changes_nothing(
+    registry: Registry, fs: FakeHdfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: str) -> bool:
+        raise Unreachable("/", "hdfs://nowhere", "refused")
+
+    for batch in (1, 2, 3):
+        trained(registry, batch, PASSED)
+    for arguments in ([], ["--to", "als-1"]):
+        with pytest.raises(NotPromotable, match="has no lists that could be shown"):
+            models("rollback", *arguments)
+    with monkeypatch.context() as during:
+        during.setattr(FakeHdfs, "exists", away)
+        for command in (["rollback"], ["promote", "als-1"]):
+            with pytest.raises(Unreachable):
+                models(*command)
+    assert champion(registry) == "als-3"
+    for batch in (1, 2):
+        fs.create(exports.report("/clickstream", f"als-{batch}"), [b"{}"], create_parents=True)
+    models("rollback")
+    assert champion(registry) == exports.read_current(fs, "/clickstream") == "als-2"
+    models("rollback", "--to", "als-1")
+    assert champion(registry) == exports.read_current(fs, "/clickstream") == "als-1"
+    fs.before = away  # type: ignore[assignment]
+    with pytest.raises(NotShown, match=r"als-2 is champion, but .*hdfs://nowhere.*`clickstream models promote als-2`"):
+        models("rollback", "--to", "als-2")
+    fs.before = lambda verb, path: None
+    models("promote", "als-2")
+    assert champion(registry) == exports.read_current(fs, "/clickstream") == "als-2"
 
 
 def test_what_the_gate_refused_is_promoted_only_with_a_reason(registry: Registry) -> None:

@@ -6,13 +6,17 @@ import os
 import time
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.settings import Settings
 from ingest import codec
 from storage import ledger
+from storage.audit import audit
+from storage.epochs import position
 from storage.errors import LogError
 from storage.headers import file_info
+from storage.layout import Layout
 from tests.integration.landing import holding, landing
 from tests.integration.sandbox import (
     RunningSink,
@@ -181,6 +185,61 @@ def test_an_unknown_schema_is_quarantined_after_its_deadline_and_known_when_its_
     assert corner.messages(0) == [(0, "a"), (2, "c"), (4, "e"), (5, "f")]
     aside = corner.rows(corner.layout, 0, corner.layout.quarantine(0))
     assert [(row["offset"], row["value"]) for row in aside] == [(1, newer_event("b")), (3, newer_event("d"))]
+
+
+def test_many_unknown_schemas_at_once_wait_for_one_deadline(cluster_settings: Settings) -> None:
+    corner = landing(cluster_settings, schema_deadline_seconds=4.0)
+    garbled = [codec.MARKER + bytes([n]) * 8 + b"?" for n in range(20)]
+    produce(corner.settings, 0, [value for n, other in enumerate(garbled) for value in (event(str(n)), other)])
+    with running_sink(corner.settings) as sink:
+        found = corner.landed(corner.cut("one"), sink, 40)  # and not twenty times four seconds
+    assert (found.total("landed"), found.total("quarantined")) == (20, 20)
+
+
+def test_a_backlog_of_many_partitions_makes_large_files_within_the_memory(cluster_settings: Settings) -> None:
+    partitions, size = 16, 900_000  # which two thousand events have
+    corner = landing(cluster_settings, partitions, codec="null", max_bytes=size, memory_bytes=4 * size)
+    for partition in range(partitions):
+        produce(corner.settings, partition, [event(os.urandom(200).hex()) for _ in range(6_000)])
+    cut = corner.cut("one")
+    peaks = []
+
+    def landed() -> bool:
+        peaks.append(sink.value("open_bytes"))
+        return ledger.landing(corner.fs, corner.layout, cut).landed_complete
+
+    with running_sink(corner.settings) as sink:
+        eventually(landed, 120, worker=sink)
+    assert max(peaks) < 4 * size + 1_000 * 600  # what one poll brings may come on top
+    whys = {why: sink.value("files_total", topic=corner.layout.topic, reason=why) for why in ("bytes", "memory", "cut")}
+    assert whys["bytes"] >= 2 * partitions and whys["memory"] <= partitions / 4, whys
+
+
+def test_what_compaction_took_is_explained(cluster_settings: Settings) -> None:
+    corner = landing(cluster_settings)
+    topic = f"{corner.layout.topic}-compacted"
+    client = AdminClient({"bootstrap.servers": corner.settings.kafka.address})
+    config = {"cleanup.policy": "compact", "segment.ms": "50", "min.cleanable.dirty.ratio": "0.001"}
+    client.create_topics([NewTopic(topic, 1, 1, config=config)])[topic].result(30)
+    for n in range(30):
+        produce(corner.settings, 0, [b"%d" % n], topic, b"same key")
+        time.sleep(0.06)
+    reader = Consumer({"bootstrap.servers": corner.settings.kafka.address, "group.id": topic})
+
+    def left() -> int:
+        reader.assign([TopicPartition(topic, 0, 0)])
+        return sum(not message.error() for message in reader.consume(100, 2))
+
+    eventually(lambda: left() < 30, 90)
+    reader.close()
+    own = corner.settings.sink.model_copy(update={"topics": (topic,), "max_age_seconds": 0.2})
+    with running_sink(corner.settings.model_copy(update={"sink": own})) as sink:
+        eventually(lambda: sink.value("offsets_total", topic=topic, outcome="explained") > 0, worker=sink)
+        layout = Layout(corner.settings.hdfs.root, topic)
+        eventually(lambda: position(corner.fs, layout, 0) == 30, worker=sink)
+        assert sink.value("offsets_total", topic=topic, outcome="lost") == 0
+    totals = audit(corner.fs, layout).partitions[0]
+    assert totals.explained > 0 and totals.landed + totals.explained == 30
 
 
 def test_memory_is_bounded_by_closing_the_largest(cluster_settings: Settings) -> None:

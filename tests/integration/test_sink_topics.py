@@ -73,6 +73,29 @@ def test_any_other_topic_is_landed_as_it_is(cluster_settings: Settings) -> None:
     ]
 
 
+def test_a_restart_of_a_member_with_a_name_moves_no_partition_of_the_others(cluster_settings: Settings) -> None:
+    corner = landing(cluster_settings, partitions=4, max_age_seconds=0.2)
+
+    def named(name: str) -> Settings:
+        own = corner.settings.sink.model_copy(update={"instance": name})
+        return corner.settings.model_copy(update={"sink": own})
+
+    def shares(*sinks: RunningSink) -> list[float]:
+        return [sink.value("partitions") for sink in sinks]
+
+    with running_sink(named("stays")) as stays:
+        with running_sink(named("restarts")) as restarts:
+            # Two of the four, and the one of what was rejected.
+            eventually(lambda: sum(shares(stays, restarts)) == 5 and min(shares(stays, restarts)) >= 2, worker=stays)
+            before = stays.value("rebalances_total", what="revoked"), *shares(stays, restarts)
+        with running_sink(named("restarts")) as again:
+            eventually(lambda: shares(again) == [before[2]], worker=again)
+            for partition in range(4):
+                produce(corner.settings, partition, [event(f"{partition}")])
+            corner.landed(corner.cut("one"), again)
+            assert (stays.value("rebalances_total", what="revoked"), *shares(stays, again)) == before
+
+
 def test_a_member_with_a_name_comes_back_to_its_partitions(cluster_settings: Settings) -> None:
     corner = landing(cluster_settings, instance="sink-1", max_age_seconds=0.2)
     for n in range(2):

@@ -1,4 +1,4 @@
-"""A retry ends its predecessor: real processes, told by pid and start time."""
+"""A retry ends its predecessor, another batch waits for it: real processes, told by pid and start time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from processing.claim import claim
+from tests.waiting import eventually
 
 HOLD = """
 import signal, sys, time
@@ -56,9 +58,30 @@ def test_one_that_does_not_listen_is_killed(tmp_path: Path) -> None:
         assert not psutil.pid_exists(process.pid)
 
 
-def test_another_batch_or_job_is_left_alone(tmp_path: Path) -> None:
-    with predecessor(tmp_path) as process, claim(tmp_path, "job", "b2"), claim(tmp_path, "other", "b1"):
+def test_another_job_is_left_alone(tmp_path: Path) -> None:
+    with predecessor(tmp_path) as process, claim(tmp_path, "other", "b1"):
         assert process.poll() is None
+
+
+def test_another_batch_waits_until_the_job_is_free_and_ends_nobody(tmp_path: Path) -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def wait_for_it() -> None:
+        with claim(tmp_path, "job", "b2"):
+            held.set()
+            done.wait(60)
+
+    with predecessor(tmp_path) as process:
+        waiting = threading.Thread(target=wait_for_it)
+        waiting.start()
+        assert not held.wait(1.5)
+        assert process.poll() is None
+        process.kill()  # -9: its record stays
+        assert held.wait(10)
+        assert record(tmp_path).exists() and record(tmp_path).with_name("job-b2.json").exists()
+        done.set()
+        waiting.join()
+    eventually(lambda: not record(tmp_path).with_name("job-b2.json").exists())
 
 
 def test_a_pid_that_is_used_again_is_somebody_else(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import io
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import duckdb_extension_avro
 import fastavro
 import pytest
 
@@ -52,6 +55,34 @@ def filled(codec_: Codec, offsets: list[int], appended_at: int = 1_700_000_000_1
         container.add(offset, appended_at, BODY)
     info = FileInfo("clicks", 3, offsets[0], offsets[-1], container.finish())
     return b"".join(container.file(info))
+
+
+@pytest.fixture(scope="module")
+def duck() -> duckdb.DuckDBPyConnection:
+    """DuckDB with its Avro extension, from the package that ships it."""
+    [extension] = Path(duckdb_extension_avro.__file__).parent.rglob("avro.duckdb_extension")
+    connection = duckdb.connect()
+    connection.execute(f"LOAD '{extension}'")
+    return connection
+
+
+@pytest.mark.parametrize("codec_", ["deflate", "null"])
+def test_duckdb_reads_it(duck: duckdb.DuckDBPyConnection, tmp_path: Path, codec_: Codec) -> None:
+    path = tmp_path / "clicks.avro"
+    path.write_bytes(filled(codec_, list(range(BLOCK_RECORDS + 9))))
+    columns = (
+        "count(*), max(\"offset\"), min(epoch_ms(appended_at)), min(event.event_type), min(event.properties['name'])"
+    )
+    found = duck.sql(f"SELECT {columns} FROM read_avro('{path}')").fetchall()
+    assert found == [(BLOCK_RECORDS + 9, BLOCK_RECORDS + 8, 1_700_000_000_123, "page_view", '"Zoë"')]
+
+
+def test_duckdb_knows_no_zstandard_in_avro(duck: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """As the README says: when this fails, take the sentence out."""
+    path = tmp_path / "clicks.avro"
+    path.write_bytes(filled("zstandard", [0]))
+    with pytest.raises(duckdb.Error, match="unknown codec"):
+        duck.sql(f"SELECT * FROM read_avro('{path}')").fetchall()
 
 
 @pytest.mark.parametrize(("count", "broken"), [(3, []), (3, [0, 1, 2]), (BLOCK_RECORDS + 9, [1, 2, BLOCK_RECORDS + 1])])

@@ -17,10 +17,10 @@ from storage.batches import Cut
 from storage.compact import compact
 from storage.epochs import position
 from storage.errors import BatchError
-from storage.history import rebuild
+from storage.history import look_at_all, rebuild
 from storage.layout import Layout
 from storage.redrive import Redriven, redrive
-from storage.retention import Expired, expire, expire_quarantine
+from storage.retention import Expired, expire, expire_quarantine, expire_unbatched
 from storage.schemas import Registry
 from tests.fakes import FakeHdfs
 from tests.landing import UNREADABLE, Lander, files
@@ -85,6 +85,16 @@ def test_a_rebuild_from_nothing_writes_the_same_bytes(fs: FakeHdfs) -> None:
     assert (done.batches, done.written, done.same, done.incomplete) == (4, 3, 1, ["four"])
     assert ledgers(fs) == before
     assert rebuild(fs, LAYOUT).written == 0
+
+
+def test_all_batches_at_once_are_what_each_is_alone_and_what_has_landed_is_recorded(fs: FakeHdfs) -> None:
+    recorded = ledgers(fs)
+    for names in ([], ["two"], ["one", "three", "four"], ["one", "two", "three", "four"]):
+        for name in names:
+            fs.files.pop(ledger.path(LAYOUT, name), None)
+        alone = [ledger.landing(fs, LAYOUT, one) for one in batches.all(fs, LAYOUT)]
+        assert look_at_all(fs, LAYOUT) == alone
+        assert ledgers(fs) == recorded
 
 
 def test_a_rebuild_after_compaction_writes_what_compaction_has_written(fs: FakeHdfs) -> None:
@@ -178,6 +188,29 @@ def test_the_newest_file_stays_since_it_tells_the_sink_where_to_go_on(fs: FakeHd
     Lander(fs, LAYOUT).events(10).file()
     assert expire(fs, LAYOUT, 5, LATER).files == 1  # now it can go
     assert not audit(fs, LAYOUT, deep=True).findings
+
+
+def test_a_topic_without_batches_is_joined_and_goes_by_the_age_of_its_files() -> None:
+    fs, layout = FakeHdfs(), Layout("/root", "clicks.rejected")
+    lander = Lander(fs, layout, plain=True)
+    for _ in range(4):
+        lander.values(b"1", b"2").file()
+    rules = Compaction(min_files=2, grace_seconds=60)
+    assert compact(fs, layout, rules, "zstandard", lambda: 1e12).written == 0  # nothing says that anything is closed
+    assert compact(fs, layout, rules, "zstandard", lambda: 1e12, batched=False).written == 1
+    assert len(files(fs, layout)) == 1 and position(fs, layout, 0) == 8
+
+    now = datetime.fromtimestamp(fs.now / 1000, UTC)
+    lander.values(b"3").file()
+    fs.now += 86_400_000
+    lander.values(b"4").file()
+    assert expire_unbatched(fs, layout, 0.0, now + timedelta(days=9)).files == 0
+    assert expire_unbatched(fs, layout, 0.5, now + timedelta(days=1)).files == 2
+    assert (position(fs, layout, 0), audit(fs, layout).violations) == (10, 0)
+    expire_unbatched(fs, layout, 0.5, now + timedelta(days=9))  # the newest file says where to go on
+    assert (len(files(fs, layout)), position(fs, layout, 0), audit(fs, layout).violations) == (1, 10, 0)
+    lander.values(b"5").file()
+    assert audit(fs, layout).violations == 0
 
 
 def test_ledgers_of_batches_whose_raw_is_gone_are_rebuilt_from_what_was_kept(fs: FakeHdfs) -> None:

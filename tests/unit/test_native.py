@@ -111,6 +111,11 @@ def test_replayed_history_keeps_its_times_without_a_flag() -> None:
     assert (got.occurred_at, got.flags, got.source.run) == (1431857103000, (), "history.jsonl")
 
 
+def test_replayed_history_of_the_future_is_flagged() -> None:
+    got = event(RUN, occurred_at=NOW + 3_600_001, sent_at=NOW)
+    assert (got.occurred_at, got.flags) == (NOW + 3_600_001, ("odd_clock",))
+
+
 def test_the_path_is_that_of_the_url_unless_given() -> None:
     assert event(page={"url": "https://a.example/b%20c/?q=1#f"}).page.path == "/b c/"
     assert event(page={"url": "https://a.example/b", "path": "/other"}).page.path == "/other"

@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from click.testing import CliRunner
 
+from infra import commands
 from infra.commands import _progress
 from infra.errors import ServiceError
 from infra.orchestrator import Orchestrator
@@ -31,6 +33,7 @@ class FakeAirflow:
     def __init__(self, port: int) -> None:
         self.answers: dict[str, list[Any]] = {"importErrors": [{"import_errors": []}]}
         self.started: list[str] = []
+        self.refusal = ""  # with which it answers 400 to who starts a run
         self.settings = Settings(airflow=Airflow(url=f"http://127.0.0.1:{port}"))
 
     def answer(self, path: str) -> Any:
@@ -55,6 +58,8 @@ def airflow() -> Iterator[FakeAirflow]:
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if fake.refusal:
+                return self.reply(400, {"detail": fake.refusal})
             if not self.path.endswith("/started/dagRuns"):
                 return self.do_GET()
             status = 409 if asked["dag_run_id"] in fake.started else 200
@@ -97,6 +102,28 @@ def test_a_dag_whose_file_is_broken_is_told_at_once_and_by_its_error(airflow: Fa
         Orchestrator(airflow.settings).trigger("hourly", {}, patience=60)
 
 
+def test_a_file_that_broke_after_its_dag_was_known_is_told_as_well(airflow: FakeAirflow) -> None:
+    airflow.refusal = "Dag with dag_id: 'hourly' has import errors and cannot be triggered"
+    broken = [{"filename": f"dags/{name}.py", "stack_trace": "NameError: x"} for name in ("clickstream_a", "theirs")]
+    airflow.answers["importErrors"] = [{"import_errors": broken}]
+    with pytest.raises(ServiceError, match=r"hourly can't be run: dags/clickstream_a.py can't be read: NameError: x"):
+        Orchestrator(airflow.settings).trigger("hourly", {}, patience=60)
+    assert commands._broken_dags(airflow.settings) == {"clickstream_a.py": "NameError: x"}
+    airflow.refusal = "cut is not a cut"
+    with pytest.raises(ServiceError, match=r"400 .*cut is not a cut"):
+        Orchestrator(airflow.settings).trigger("hourly", {}, patience=60)
+
+
+def test_nobody_waits_for_a_run_of_a_paused_dag(airflow: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKSTREAM_AIRFLOW__URL", airflow.settings.airflow.address)
+    airflow.answers["dags/started"] = [{"is_paused": True}]
+    ended = CliRunner().invoke(commands.run, ["started", "--wait"])
+    assert isinstance(ended.exception, ServiceError) and airflow.started == []
+    assert f"is paused, a run would wait for ever: unpause it at {airflow.settings.airflow.address}" in str(
+        ended.exception
+    )
+
+
 def test_a_dag_that_nobody_knows_is_an_error_after_a_while(airflow: FakeAirflow) -> None:
     with pytest.raises(ServiceError, match="no DAG houry: http"):
         Orchestrator(airflow.settings).trigger("houry", {}, patience=0)
@@ -128,7 +155,7 @@ def test_a_task_that_waits_for_a_full_pool_says_so(airflow: FakeAirflow) -> None
     assert told[1] == {"curate": "success", "cut": "success"}
 
 
-def test_of_a_run_that_timed_out_it_is_known_who_never_had_a_slot(airflow: FakeAirflow) -> None:
+def test_of_a_run_that_has_ended_it_is_known_who_failed_and_who_never_had_a_slot(airflow: FakeAirflow) -> None:
     began = "2026-05-01T12:00:00Z"
     airflow.answers[TASKS] = [
         {
@@ -137,13 +164,16 @@ def test_of_a_run_that_timed_out_it_is_known_who_never_had_a_slot(airflow: FakeA
                 task("curate", "skipped"),
                 task("features", "skipped"),
                 task("quality", None),
+                task("sessions", "failed"),  # its file could not be loaded
+                task("announced", "upstream_failed"),
             ]
         }
     ]
     airflow.answers["pools/clickstream_curate"] = [{"open_slots": 0, "slots": 1}]
     airflow.answers["pools/clickstream_features"] = [{"open_slots": 1, "slots": 1}]
     airflow.answers["pools/clickstream_quality"] = [{"open_slots": -1, "slots": -1}]  # no limit
-    assert list(Orchestrator(airflow.settings).held_up("hourly", "r1")) == ["curate"]
+    found = Orchestrator(airflow.settings).troubles("hourly", "r1")
+    assert found == {"sessions": "failed", "curate": "waits for pool clickstream_curate, of whose 1 slots none is free"}
 
 
 def test_a_run_is_found_by_the_batch_for_which_an_asset_woke_it(airflow: FakeAirflow) -> None:

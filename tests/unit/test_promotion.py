@@ -21,6 +21,8 @@ GOOD = Smoke(visitors=100, with_lists=100, learned=60, seen=0, not_finite=0, rep
 def test_the_first_champion_has_nothing_to_beat_and_says_how_it_does_beside_popularity() -> None:
     check = gate.better(NOISE, NOISE, champion=None, same_recipe=False)
     assert check.passed and "+0.0200 [-0.0010, +0.0400]" in check.detail
+    behind = Estimate(-0.02, -0.03, -0.01)
+    assert not gate.better(NOISE, behind, champion=None, same_recipe=False).passed  # popularity alone does better
 
 
 def test_a_challenger_has_to_be_better_beyond_noise() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from storage.audit import Audit
+from storage.audit import Audit, audit
 from storage.audit_files import Finding
+from storage.errors import BatchError
+from storage.layout import Layout
 from storage.proof_commands import ledger, watch_until_interrupted
+from tests.fakes import FakeHdfs
 
 
 def test_watching_shows_it_again_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +35,11 @@ def test_watching_shows_it_again_until_ctrl_c(capsys: pytest.CaptureFixture[str]
 def test_options_that_exclude_each_other_are_refused(options: list[str], problem: str) -> None:
     result = CliRunner().invoke(ledger, options)
     assert (result.exit_code, problem in result.output) == (2, True)
+
+
+def test_an_audit_of_nothing_proves_nothing() -> None:
+    with pytest.raises(BatchError, match="/clickstream/raw/typo does not exist"):
+        audit(FakeHdfs(), Layout("/clickstream", "typo"))
 
 
 def test_an_audit_keeps_the_first_findings_and_counts_all() -> None:

@@ -33,12 +33,44 @@ def test_the_schema_with_more_is_newer_even_if_it_appeared_first(newer: dict[str
     assert not registry.newer(old, new)
 
 
-def test_of_two_equally_large_ones_the_later_is_newer() -> None:
+def test_of_two_that_say_the_same_the_later_is_newer() -> None:
     registry = Registry()
-    first, second = registry.add(schema("a")), registry.add(schema("b"))
+    first, second = registry.add(schema("a", "b")), registry.add(schema("b", "a"))
     assert registry.newer(second, first)
     assert not registry.newer(first, second)
     assert not registry.newer(first, first)
+
+
+def changed(**field: Any) -> dict[str, Any]:
+    """The contract with a field more, or with another in its place."""
+    fields = {one["name"]: one for one in codec.SCHEMA["fields"]} | {field["name"]: field}
+    return {**codec.SCHEMA, "fields": list(fields.values())}
+
+
+@pytest.mark.parametrize(
+    ("other", "version"),
+    [
+        (codec.SCHEMA, True),
+        (changed(name="added", type=["null", "string"], default=None), True),
+        (changed(name="position", type=["null", "int", "long"], default=None), True),
+        ({**codec.SCHEMA, "fields": codec.SCHEMA["fields"][:-1]}, True),  # a version before flags
+        (changed(name="added", type="string"), False),  # without a default nobody could read what is older
+        (changed(name="position", type=["null", "string"], default=None), False),
+        ({**codec.SCHEMA, "name": "Order"}, False),
+        (schema("a"), False),
+    ],
+)
+def test_a_version_of_the_contract_is_told_from_what_somebody_else_writes(other: dict[str, Any], version: bool) -> None:
+    registry = Registry()
+    assert registry.is_version(registry.add(other)) is version
+
+
+@pytest.mark.parametrize("other", [schema("b"), schema("a", symbols=1), {**schema("a"), "name": "F"}])
+def test_of_two_that_each_lack_something_neither_is_newer(other: dict[str, Any]) -> None:
+    registry = Registry()
+    one, two = registry.add(schema("a", "c")), registry.add(other)
+    assert registry.newer(one, two) is registry.extends(one, two)
+    assert not registry.newer(two, one)
 
 
 def test_a_schema_is_known_by_the_fingerprint_it_has() -> None:

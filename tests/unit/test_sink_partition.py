@@ -222,6 +222,40 @@ def test_a_newer_schema_begins_a_new_file_and_older_bodies_move_up_to_it() -> No
     assert new.info.fingerprint == codec.schema_fingerprint(NEWER).hex()
 
 
+def test_a_schema_of_somebody_else_takes_no_file_from_ours_however_large_it_is() -> None:
+    foreign = {**NEWER, "name": "Order", "fields": [*NEWER["fields"], {"name": "more", "type": "string"}]}
+    registry = Registry()
+    for schema in (codec.SCHEMA, foreign):
+        registry.add(schema)
+    target = PartitionWriter(Layout("/r", "clicks"), 0, 0, codec_="null", limits=LIMITS, registry=registry)
+    theirs = codec.MARKER + codec.schema_fingerprint(foreign) + b"\x00"
+    target.append(of(0, value=theirs) + of(1) + of(2, value=theirs) + of(3), no_gap)
+    info = only(target).info
+    assert (info.records, info.quarantined, info.fingerprint) == (2, ((0, 0), (2, 2)), codec.FINGERPRINT.hex())
+
+
+def test_what_moved_to_another_schema_would_lose_a_field_is_quarantined() -> None:
+    fork = {**codec.SCHEMA, "fields": [*codec.SCHEMA["fields"], {"name": "fork", "type": "string", "default": ""}]}
+    registry = Registry()
+    for schema in (codec.SCHEMA, NEWER, fork):
+        registry.add(schema)
+    target = PartitionWriter(Layout("/r", "clicks"), 0, 0, codec_="null", limits=LIMITS, registry=registry)
+    forked = codec.MARKER + codec.schema_fingerprint(fork) + codec.split(VALUE)[1] + b"\x02x"
+    target.append(of(0, value=NEWER_VALUE) + of(1, value=forked), no_gap)
+    assert only(target).info.quarantined == ((1, 1),)
+
+
+def test_gaps_count_as_memory_and_as_length() -> None:
+    bodies = 1_100 * (len(VALUE) + 2)  # a tenth more than there are when the limits are looked at
+    target = writer(limits=Limits(max_bytes=bodies, max_records=1 << 30, max_age_seconds=1e9))
+    before = target.size
+    target.skip(0, "kafka")
+    assert target.size > before
+    for n in range(2, 2_900, 2):
+        target.append(of(n), kafka)
+    assert {sealed.why for sealed in target.sealed} == {"bytes"}
+
+
 def test_a_body_that_does_not_follow_its_older_schema_is_quarantined() -> None:
     target = writer()
     target.append(of(0, value=NEWER_VALUE) + of(1, value=VALUE + b"more") + of(2, value=VALUE[:-3]), no_gap)

@@ -1,0 +1,47 @@
+"""Topics and a folder of a bench's own on the servers of the settings, gone when it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra import topics
+from infra.settings import Settings
+from storage.hdfs import Hdfs
+
+
+def own_settings(settings: Settings, home: Path, partitions: int) -> Settings:
+    """The same servers, with a home, topics and a folder of this run's own."""
+    name = f"bench-{time.time_ns()}"
+    kafka = settings.kafka.model_copy(update={"bootstrap_servers": settings.kafka.address, "partitions": partitions})
+    hdfs = settings.hdfs.model_copy(update={"root": f"{settings.hdfs.root}/{name}"})
+    return with_topic(settings.model_copy(update={"home": home, "kafka": kafka, "hdfs": hdfs}), name)
+
+
+def with_topic(settings: Settings, topic: str) -> Settings:
+    """The same settings but for the topic."""
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"topic": topic})})
+
+
+@contextmanager
+def topics_of(settings: Settings | None) -> Iterator[None]:
+    """Makes the topics, and deletes them afterwards; nothing for None."""
+    if settings is None:
+        yield
+        return
+    topics.ensure_topics(settings)
+    try:
+        yield
+    finally:
+        topics.delete_topics(settings)
+
+
+@contextmanager
+def folder_of(settings: Settings) -> Iterator[None]:
+    """Deletes the run's folder afterwards."""
+    try:
+        yield
+    finally:
+        Hdfs(settings).delete(settings.hdfs.root, recursive=True)
