@@ -99,6 +99,16 @@ def delete_topics(settings: Settings) -> None:
             client.delete_topics(names)
 
 
+@contextmanager
+def temporary_topics(settings: Settings) -> Iterator[None]:
+    """The platform's topics for a while: they are made, and deleted afterwards with all that they hold."""
+    ensure_topics(settings)
+    try:
+        yield
+    finally:
+        delete_topics(settings)
+
+
 def end_offsets(settings: Settings, topic: str, moment: datetime | None = None) -> dict[int, int]:
     """partition -> offset of the next record, of all partitions; with a `moment` of the past, of the first that the
     broker appended then or later. Raises ServiceError when they can't be read."""

@@ -1,7 +1,7 @@
 """Impressions and whether they were clicked, with the features of their moment. DataFrames in, DataFrames out.
 
 An impression's label is known when its window has closed: `label` after it, as of the newest event; a click that
-arrives when its example is made counts in features, but changes that label no more. A click belongs to
+arrives after its example was made counts in features, but changes that label no more. A click belongs to
 the last impression of the item for this visitor before it, in the same list where both name one, of the same
 `impression_id` where both have one. Impressions that were not clicked are the negatives; none is made up.
 

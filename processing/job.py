@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
@@ -98,14 +99,18 @@ class Job:
         """
         publish.replace_matching(self.spark, table, rows, f"{writer}_{self.batch}", self._approval(table, quality.rows))
 
-    def _volume(self, table: Table, written: DataFrame) -> list[Finding]:
-        """Whether the batch has about as many rows as those of the same hours of the weeks before."""
+    @cached_property
+    def _same_hours(self) -> list[int]:
+        """Numbers of the batches of the same hours of the weeks before: of a job's tables they are the same."""
         weeks = timedelta(weeks=quality.WEEKS + 1)
         cuts = batches.since(self.fs, self.layout, datetime.fromisoformat(self.cut.taken_at) - weeks)
-        numbers = quality.same_hours(cuts, self.cut)
-        if not numbers:
+        return quality.same_hours(list(cuts), self.cut)
+
+    def _volume(self, table: Table, written: DataFrame) -> list[Finding]:
+        """Whether the batch has about as many rows as those of the same hours of the weeks before."""
+        if not self._same_hours:
             return []
-        usual, factor = iceberg.sizes(self.spark, table, numbers), self.settings.processing.volume_factor
+        usual, factor = iceberg.sizes(self.spark, table, self._same_hours), self.settings.processing.volume_factor
         return quality.volume(written.count(), usual, factor, f"rows of {table.name}")
 
     def _approval(self, table: Table, check: Check) -> publish.Approve:

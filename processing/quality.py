@@ -8,10 +8,9 @@ weeks before were on average; and its newest record is not older than `freshness
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from operator import attrgetter
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -75,13 +74,12 @@ def usual_volume(earlier: DataFrame, since: datetime, until: datetime, first: da
     return list(lately.agg(*counts).collect()[0])
 
 
-def same_hours(cuts: Iterable[Cut], cut: Cut) -> list[int]:
+def same_hours(cuts: Sequence[Cut], cut: Cut) -> list[int]:
     """Numbers of the batches among `cuts` that ended in the hours of the batch that `cut` ends, 1 to 4 weeks before."""
-    of = sorted(cuts, key=attrgetter("number"))
     until = datetime.fromisoformat(cut.taken_at)
-    before = [datetime.fromisoformat(one.taken_at) for one in of if one.number == cut.number - 1]
+    before = [datetime.fromisoformat(one.taken_at) for one in cuts if one.number == cut.number - 1]
     since = before[0] if before else until
-    ended = [(one.number, datetime.fromisoformat(one.taken_at)) for one in of if one.number < cut.number]
+    ended = [(one.number, datetime.fromisoformat(one.taken_at)) for one in cuts if one.number < cut.number]
     weeks = [week * _WEEK for week in range(1, WEEKS + 1)]
     return [number for number, end in ended if any(since - week < end <= until - week for week in weeks)]
 

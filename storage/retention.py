@@ -66,9 +66,7 @@ def expire(fs: Hdfs, layout: Layout, days: float, now: datetime, dry_run: bool =
     paths = [path for p, root in roots.items() for path in _before(fs, root, begins.offsets.get(p, 0), newest=True)]
     done.files = len(paths)
     if not dry_run:
-        _delete(fs, paths)
-        for p in roots:
-            forget(fs, layout, p, begins.offsets.get(p, 0))
+        _delete_raw(fs, layout, paths, begins)
     return done
 
 
@@ -91,8 +89,9 @@ def expire_unbatched(fs: Hdfs, layout: Layout, days: float, now: datetime, dry_r
     paths = [path for p, root in roots.items() for path in _before(fs, root, offsets.get(p, 0), newest=True)]
     done.files = len(paths)
     if paths and not dry_run:
-        fs.write_atomically(batches.begins_path(layout, "raw"), Begins(0, offsets).to_json(), overwrite=True)
-        _delete(fs, paths)
+        begins = Begins(0, offsets)
+        fs.write_atomically(batches.begins_path(layout, "raw"), begins.to_json(), overwrite=True)
+        _delete_raw(fs, layout, paths, begins)
     return done
 
 
@@ -176,6 +175,13 @@ def _records(fs: Hdfs, path: str) -> int | None:
         return 0  # another run was here
     except StorageError:
         return None
+
+
+def _delete_raw(fs: Hdfs, layout: Layout, paths: list[str], begins: Begins) -> None:
+    """The files, and what was remembered of the buckets that end before raw begins."""
+    _delete(fs, paths)
+    for p, begin in begins.offsets.items():
+        forget(fs, layout, p, begin)
 
 
 def _delete(fs: Hdfs, paths: list[str]) -> None:

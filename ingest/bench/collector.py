@@ -51,7 +51,7 @@ def run(settings: Settings, seconds: float, rounds: int, connections: int, progr
     took: dict[tuple[str, int], list[Round]] = {}
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         own = _own_settings(settings, Path(home))
-        stack.enter_context(_topics(own))
+        stack.enter_context(topics.temporary_topics(own))
         servers = {name: stack.enter_context(_served(name, own)) for name in _SERVERS}
         for batch in (0, BATCH):
             for server in servers.values():
@@ -137,15 +137,6 @@ def _own_settings(settings: Settings, home: Path) -> Settings:
     )
     collector = settings.collector.model_copy(update={"host": "127.0.0.1"})
     return settings.model_copy(update={"home": home, "kafka": kafka, "collector": collector})
-
-
-@contextmanager
-def _topics(settings: Settings) -> Iterator[None]:
-    topics.ensure_topics(settings)
-    try:
-        yield
-    finally:
-        topics.delete_topics(settings)
 
 
 @contextmanager

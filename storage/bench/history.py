@@ -17,13 +17,14 @@ from typing import Any
 
 from infra.errors import ServiceError
 from infra.settings import Settings
+from infra.topics import temporary_topics
 from ingest import codec
 from storage import batches
 from storage.batches import Cut
 from storage.bench.contestants import environment, published, sink_program
 from storage.bench.load import events, produce_evenly
 from storage.bench.measure import Cost, Program, first_line, logs_of, measure
-from storage.bench.place import folder_of, own_settings, topics_of
+from storage.bench.place import folder_of, own_settings
 from storage.hdfs import Hdfs
 from storage.layout import Layout
 from storage.partition import PartitionWriter, Records
@@ -41,7 +42,7 @@ def run(settings: Settings, count: int, partitions: int, progress: Step) -> dict
     """The facts of `count` batches with a file in each partition. Raises ServiceError where a command fails."""
     with tempfile.TemporaryDirectory() as home:
         own = own_settings(settings, Path(home), partitions)
-        with topics_of(own), folder_of(own):
+        with temporary_topics(own), folder_of(own):
             progress("producing events")
             values = [codec.encode(made) for made in events(count + 1)]
             produce_evenly(own, values)

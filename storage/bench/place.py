@@ -1,4 +1,4 @@
-"""Topics and a folder of a bench's own on the servers of the settings, gone when it is over."""
+"""A topic and a folder of a bench's own on the servers of the settings, gone when it is over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra import topics
 from infra.settings import Settings
 from storage.hdfs import Hdfs
 
@@ -23,19 +22,6 @@ def own_settings(settings: Settings, home: Path, partitions: int) -> Settings:
 def with_topic(settings: Settings, topic: str) -> Settings:
     """The same settings but for the topic."""
     return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"topic": topic})})
-
-
-@contextmanager
-def topics_of(settings: Settings | None) -> Iterator[None]:
-    """Makes the topics, and deletes them afterwards; nothing for None."""
-    if settings is None:
-        yield
-        return
-    topics.ensure_topics(settings)
-    try:
-        yield
-    finally:
-        topics.delete_topics(settings)
 
 
 @contextmanager

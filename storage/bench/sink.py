@@ -10,13 +10,15 @@ import os
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from infra.settings import Settings
+from infra.topics import temporary_topics
 from storage.bench import contestants, load
 from storage.bench.contestants import Contestant, Task
-from storage.bench.place import folder_of, own_settings, topics_of, with_topic
+from storage.bench.place import folder_of, own_settings, with_topic
 
 Progress = Callable[[str], None]
 Turns = dict[str, list[dict[str, Any]]]
@@ -40,7 +42,8 @@ def run(
     with tempfile.TemporaryDirectory() as home:
         own = own_settings(settings, Path(home), partitions)
         json_settings = with_topic(own, f"{own.kafka.topic}-json") if "spark_parquet" in playing else None
-        with topics_of(own), topics_of(json_settings), folder_of(own):
+        json_topics = temporary_topics(json_settings) if json_settings else nullcontext()
+        with temporary_topics(own), json_topics, folder_of(own):
             progress(f"producing {events:,} events")
             json_topic = json_settings.kafka.topic if json_settings else ""
             task = Task(own, json_topic, load.produce(own, events, json_topic))
