@@ -1,4 +1,4 @@
-"""Around events: collector, replay, simulate, tail, bench. Callbacks are thin; heavy imports stay inside."""
+"""The commands collector, replay, simulate, tail and bench. Callbacks are thin; heavy imports stay inside."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from infra.options import AS_JSON
 from infra.settings import Settings
 from ingest.bench.commands import bench
-from ingest.rejected_commands import rejected
+from ingest.rejects.cli import rejected
 
 if TYPE_CHECKING:
-    from ingest.replay import Format, Outcome
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+    from ingest.tools.replay import LineCounts, LineFormat
 
 
 @click.command()
 def collector() -> None:
     """Run the HTTP collector in the foreground, until SIGTERM."""
-    from infra.serving import serve, shared_metrics
+    from infra.web.serving import serve, shared_metrics
 
     settings = Settings.from_env()
     own = settings.collector
     with shared_metrics(settings.home):
         serve(
             "collector",
-            "ingest.wsgi:application",
+            "ingest.http.wsgi:application",
             own.host,
             own.port,
             own.threads,
@@ -44,10 +43,10 @@ def collector() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.option("--format", "format_", type=click.Choice(["access-log", "jsonl"]), help="Guessed when not given.")
 @click.option("--batch-size", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Lines a request.")
-@_AS_JSON
-def replay(file: Path | None, format_: Format | None, batch_size: int, as_json: bool = False) -> dict[str, Any]:
+@AS_JSON
+def replay(file: Path | None, format_: LineFormat | None, batch_size: int, as_json: bool = False) -> dict[str, Any]:
     """Send FILE (plain or .gz; default: the bundled access log) to the collector, and account for every line."""
-    from ingest import replay as source
+    from ingest.tools import replay as source
 
     file = file or source.bundled_log()
     format_ = format_ or source.guess_format(file)
@@ -67,11 +66,11 @@ def replay(file: Path | None, format_: Format | None, batch_size: int, as_json: 
 @click.option("--seed", type=int, required=True, help="The same seed gives the same events.")
 @click.option("--days", type=click.IntRange(1, 3650), default=14, show_default=True, help="Days they shop in.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON lines instead of sending.")
-@_AS_JSON
+@AS_JSON
 def simulate(visitors: int, seed: int, days: int, out: Path | None, as_json: bool = False) -> dict[str, Any]:
     """Make synthetic shoppers with planted tastes, and send what they do to the collector."""
-    from ingest import replay as sender
-    from ingest.simulate import World, events
+    from ingest.tools import replay as sender
+    from ingest.tools.simulate import World, events
 
     world = World(visitors, seed, days)
     lines = (json.dumps(event, separators=(",", ":")).encode() for event in events(world))
@@ -91,10 +90,10 @@ def simulate(visitors: int, seed: int, days: int, out: Path | None, as_json: boo
 @click.option("--from-beginning", is_flag=True, help="Start with the oldest record, not with what comes next.")
 @click.option("--max", "limit", type=click.IntRange(1), help="Stop after this many records.")
 @click.option("--no-follow", is_flag=True, help="Stop at the end as it is now.")
-@_AS_JSON
+@AS_JSON
 def tail(topic: str | None, from_beginning: bool, limit: int | None, no_follow: bool, as_json: bool) -> dict[str, Any]:
     """Decode and print what passes through TOPIC (default: the events), one record a line, until Ctrl-C."""
-    from ingest.tail import tail as read
+    from ingest.tools.tail import tail as read
 
     settings = Settings.from_env()
     topic = topic or settings.kafka.topic
@@ -121,7 +120,7 @@ def _write_lines(out: Path, lines: Iterator[bytes]) -> int:
 
 @contextmanager
 def _progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; the function it gives takes the position."""
+    """A progress bar on stderr; the yielded function sets its position."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -130,8 +129,8 @@ def _progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda position: progress.update(task, completed=position)
 
 
-def _report(facts: dict[str, Any], outcome: Outcome, as_json: bool) -> dict[str, Any]:
-    """Prints and returns the account of all lines."""
+def _report(facts: dict[str, Any], outcome: LineCounts, as_json: bool) -> dict[str, Any]:
+    """Prints and returns the facts of a replay."""
     from rich.console import Console
     from rich.table import Table
 
@@ -150,7 +149,7 @@ def _report(facts: dict[str, Any], outcome: Outcome, as_json: bool) -> dict[str,
 
 
 def _line(seen: dict[str, Any]) -> str:
-    """The fields one looks for first, then the rest."""
+    """A record as one line: for an event type, time, key and item, else its JSON."""
     value = seen["value"]
     where = f"{seen['partition']}:{seen['offset']}"
     if "event_type" in value:

@@ -20,7 +20,7 @@ from pathlib import Path
 from infra.errors import ClickstreamError
 
 
-class InvalidEvent(ClickstreamError):  # noqa: N818 - the domain's own term
+class InvalidEvent(ClickstreamError):
     """`field` of a payload is wrong for `reason`."""
 
     def __init__(self, field: str, reason: str) -> None:
@@ -36,14 +36,14 @@ class BodyTooLarge(InvalidEvent):
         super().__init__("body", f"is larger than {limit} bytes")
 
 
-class Unauthorized(ClickstreamError):  # noqa: N818
+class Unauthorized(ClickstreamError):
     """No write key, or none that we know."""
 
     def __init__(self) -> None:
         super().__init__("the write key is missing or unknown")
 
 
-class Forbidden(ClickstreamError):  # noqa: N818
+class Forbidden(ClickstreamError):
     """Key `write_key` may not be used by pages of `origin`."""
 
     def __init__(self, write_key: str, origin: str) -> None:
@@ -51,7 +51,7 @@ class Forbidden(ClickstreamError):  # noqa: N818
         super().__init__(f"write key {write_key} may not be used by pages of {origin}")
 
 
-class TooMany(ClickstreamError):  # noqa: N818
+class TooMany(ClickstreamError):
     """After `seconds` it may come in."""
 
     def __init__(self, seconds: int) -> None:
@@ -63,7 +63,7 @@ class Quarantined(InvalidEvent):
     """Our own rules, not the contract, say that the event waits in `clicks.rejected`."""
 
 
-class Dropped(ClickstreamError):  # noqa: N818
+class Dropped(ClickstreamError):
     """`reason` is what the count goes by: gpc, dnt or consent."""
 
     def __init__(self, reason: str) -> None:
@@ -83,7 +83,7 @@ class PublishError(ClickstreamError):
     """Nothing durable happened; the caller must keep the events."""
 
 
-class SpoolFull(PublishError):  # noqa: N818
+class SpoolFull(PublishError):
     """The spool takes no more."""
 
 

@@ -1,0 +1,1 @@
+"""The collector beside a naive peer."""

@@ -1,7 +1,7 @@
 """The collector beside a naive peer: the same Kafka, server, workers, threads and load, in turns within one run.
 
-Both serve on loopback from processes of their own, as does the load. Events go to topics of the run's own, which are
-deleted afterwards, and each accepted one is counted there: a fast answer that stored nothing would show.
+Servers and load run in processes of their own, on loopback. Events go to temporary topics, where each accepted event is
+counted: a fast answer that stored nothing would show.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import requests
 
 from infra import topics
 from infra.errors import ServiceError
-from infra.serving import free_port
 from infra.settings import Settings
+from infra.web.serving import free_port
 from ingest.bench.load import Plan, Seen
 
 BATCH = 100
@@ -34,7 +34,7 @@ Progress = Callable[[str], None]
 
 
 class Round(msgspec.Struct):
-    """One turn of one server: what the load saw, and the processor time that its processes took."""
+    """One turn of one server: the load's measurements, and the processor time of the server's processes."""
 
     seen: Seen
     events: int
@@ -47,7 +47,7 @@ class Round(msgspec.Struct):
 
 
 def run(settings: Settings, seconds: float, rounds: int, connections: int, progress: Progress) -> dict[str, Any]:
-    """The facts of a whole run; takes some 4 x `rounds` x `seconds`. Raises ServiceError where a server fails."""
+    """The facts of a whole run, which takes some 4 x `rounds` x `seconds`. Raises ServiceError if a server fails."""
     took: dict[tuple[str, int], list[Round]] = {}
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         own = _own_settings(settings, Path(home))
@@ -131,7 +131,7 @@ class _Server:
 
 
 def _own_settings(settings: Settings, home: Path) -> Settings:
-    """The same, with a home and topics of this run's own."""
+    """The settings with a temporary home and temporary topics."""
     kafka = settings.kafka.model_copy(
         update={"topic": f"bench-{time.time_ns()}", "bootstrap_servers": settings.kafka.address}
     )
@@ -141,7 +141,7 @@ def _own_settings(settings: Settings, home: Path) -> Settings:
 
 @contextmanager
 def _served(name: str, settings: Settings) -> Iterator[_Server]:
-    """The server in a process of its own, once it answers; its output is in the run's home until the end."""
+    """Runs the server in a process of its own for the block, which begins once it answers."""
     port = free_port(settings.collector.host)
     collector = settings.collector.model_copy(update={"port": port})
     own = settings.model_copy(update={"collector": collector})
@@ -162,7 +162,7 @@ def _served(name: str, settings: Settings) -> Iterator[_Server]:
 
 
 def _await(name: str, url: str, process: psutil.Popen, log: Path) -> None:
-    """Until anything answers at `url`. Raises ServiceError with the server's last words."""
+    """Waits until `url` answers. Raises ServiceError with the end of the server's output."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

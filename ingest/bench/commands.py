@@ -1,4 +1,4 @@
-"""clickstream bench: measurements beside a peer in the same run, never against a number from elsewhere."""
+"""`clickstream bench`: measurements beside a peer in the same run, never against a number from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from infra.options import AS_JSON
 from infra.settings import Settings
 
 
@@ -19,7 +20,7 @@ def bench() -> None:
 @click.option("--seconds", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Length of each round.")
 @click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Medians are of these.")
 @click.option("--connections", type=click.IntRange(1), default=32, show_default=True, help="Requests at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+@AS_JSON
 def collector(seconds: float, rounds: int, connections: int, as_json: bool) -> dict[str, Any]:
     """The collector as `up` runs it, beside a Flask app that only waits for Kafka's ack. Needs a running Kafka."""
     from rich.console import Console

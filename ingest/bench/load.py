@@ -1,7 +1,7 @@
 """Closed-loop load on one URL, from a process of its own: a connection sends its next request when it has its answer.
 
-A plain selector loop takes some 15 µs a request, so that the generator leaves the machine to what it measures. Run as
-`python -m ingest.bench.load`, with the plan as JSON on stdin; prints what it saw as JSON.
+A plain selector loop takes some 15 µs per request, so that the load generator takes little of the machine. Run as
+`python -m ingest.bench.load`, with the plan as JSON on stdin; prints its measurements as JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BODIES = 200  # different ones, sent in turn
 
 
 class Plan(msgspec.Struct):
-    """What to send: `batch` events a request, the bare event for 0, by `connections` at once for `seconds`."""
+    """The load: `batch` events per request (0: a bare event), by `connections` at once for `seconds`."""
 
     host: str
     port: int
@@ -41,7 +41,7 @@ class Plan(msgspec.Struct):
 
 
 class Seen(msgspec.Struct):
-    """What came back. Latencies are in milliseconds, from the first byte sent to the last received."""
+    """The measurements. Latencies are in milliseconds, from the first byte sent to the last received."""
 
     requests: int
     failed: int
@@ -51,7 +51,7 @@ class Seen(msgspec.Struct):
 
 
 def event(rng: random.Random, now_ms: int) -> dict[str, Any]:
-    """One as a shop's page sends it; some 490 bytes of JSON."""
+    """An event as a shop's page sends it; some 490 bytes of JSON."""
     item = min(int(rng.paretovariate(1)), 2000)  # few of them get most of the views
     query = f"?utm_source=newsletter&utm_campaign=week-{rng.randrange(52)}" if rng.random() < 0.2 else ""
     return {
@@ -76,7 +76,7 @@ def event(rng: random.Random, now_ms: int) -> dict[str, Any]:
 
 
 def requests(plan: Plan, seed: int = 7) -> list[bytes]:
-    """Whole HTTP requests, bodies and headers, as they go over the wire."""
+    """Whole HTTP requests as bytes, headers and bodies."""
     rng, now_ms = random.Random(seed), time.time_ns() // 1_000_000
     found = []
     for _ in range(_BODIES):
@@ -120,7 +120,7 @@ class _Connection:
 
 
 def run(plan: Plan) -> Seen:
-    """Sends until the time is over, then waits for the answers that are due, so that every event is accounted for."""
+    """Sends until the time is over, then waits for outstanding responses, so that every event is accounted for."""
     wire = requests(plan)
     latencies: list[float] = []
     failed = sent = 0

@@ -1,7 +1,7 @@
-"""The peer that the collector is measured beside: it waits for Kafka's ack and checks nothing.
+"""The collector's peer in the benchmark: a Flask app that waits for Kafka's ack and checks nothing.
 
-No key, no validation, no enrichment, no schema, no spool, no metrics: what is left is the price of Flask, of JSON and
-of an acknowledged record.
+No key, no validation, no enrichment, no schema, no spool, no metrics: only the cost of Flask, JSON and acknowledged
+records.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from typing import Any
 import confluent_kafka
 from flask import Flask, Response, jsonify, request
 
-from infra import serving
 from infra.settings import Settings
-from ingest.publisher import producer_config
+from infra.web import serving
+from ingest.delivery.publisher import producer_config
 
 WAIT_SECONDS = 10
 
 
-def application() -> serving.Drainable:
+def application() -> Flask:
     """The factory that granian runs."""
     settings = Settings.from_env()
     producer = confluent_kafka.Producer(producer_config(settings))
     threading.Thread(target=_poll, args=(producer,), daemon=True).start()
-    serving.end_with_parent()
     app = Flask("ingest.bench.naive", static_folder=None)
 
     @app.post("/collect")
@@ -48,7 +47,7 @@ def application() -> serving.Drainable:
             return jsonify(error="not stored"), 503
         return jsonify(accepted=len(events)), 200
 
-    return serving.Drainable(app)
+    return app
 
 
 def _poll(producer: Any) -> None:

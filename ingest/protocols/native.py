@@ -1,15 +1,14 @@
 """The native protocol: a JSON object with the field names of click_event.avsc is one event. Pure.
 
 Required are event_type, occurred_at (RFC 3339 with a zone, or milliseconds since 1970) and anonymous_id (null for a
-visitor who wants none). Fields that the contract lacks are kept as properties and flagged. Every other protocol's
-messages become such payloads, so that there is one set of rules.
+visitor who wants none). Unknown fields become properties, and the event is flagged. Every other protocol's messages
+become such payloads, so that one set of rules applies to all.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from functools import lru_cache
 from json.encoder import encode_basestring
 from math import isfinite
@@ -18,21 +17,22 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, ValidationError
 
-from ingest import enrich
 from ingest.errors import InvalidEvent
-from ingest.events import ClickEvent, Device, EventType, Page, Source, event_id, new_message_id, to_millis
-from ingest.hints import AgentData
-from ingest.identity import MAX_ID
-from ingest.protocols import Context
+from ingest.event import enrich
+from ingest.event.context import Context
+from ingest.event.event import ClickEvent, Device, EventType, Page, Source, event_id, new_message_id
+from ingest.event.hints import AgentData
+from ingest.event.identity import MAX_ID
+from ingest.event.times import YEAR_1, YEAR_9999, parse_time
 from ingest.protocols.problems import first_problem
+from ingest.protocols.protocol import Protocol, TimeFields
 
 MAX_ITEM_ID = 2048  # a page's path can be one
 MAX_PROPERTIES = 256
 MAX_SDK = 256
 FUTURE_MS = 3_600_000  # a live event further ahead than this has an odd clock
 PAST_MS = 30 * 86_400_000
-_YEAR_1, _YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999  # the range of every timestamp type downstream
-_SHORT = 512  # characters of what is looked up, lest a stranger fill the memory
+_SHORT = 512  # characters of cached texts, so that no sender can fill the memory
 _URL, _TITLE, _NAME, _VALUE = 8192, 1024, 256, 8192  # characters kept of free text
 
 _Text = TypeVar("_Text", str, str | None)
@@ -50,7 +50,7 @@ class _Page(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Payload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
-    """What is known of an event. The times are whatever `parse_time` takes."""
+    """The fields of a native payload. Times are anything that `parse_time` accepts."""
 
     event_type: EventType
     occurred_at: Any
@@ -82,8 +82,8 @@ class _Payload(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=Fals
     properties: Annotated[dict[_Id, Any], Meta(max_length=MAX_PROPERTIES)] | None = None
 
 
-# msgspec 0.22 completes what it knows of a Struct at its first use, and ends the process by a segmentation fault when a
-# second thread comes meanwhile; so the first use is here.
+# msgspec 0.22 completes a Struct's type information at its first use, and crashes (segmentation fault) if a second
+# thread uses it meanwhile; so the first use is here.
 msgspec.json.Decoder(_Payload)
 
 
@@ -136,39 +136,16 @@ def parse(payload: Mapping[str, object], context: Context, index: int = 0) -> Cl
     )
 
 
-def parse_time(value: object) -> int:
-    """Milliseconds since 1970 of an RFC 3339 string with its zone, or of a number. Raises ValueError."""
-    if type(value) is int:
-        millis = value
-    elif isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value.upper())  # RFC 3339 allows t and z
-        except ValueError:
-            raise ValueError("is neither RFC 3339 nor milliseconds since 1970") from None
-        if moment.tzinfo is None:
-            raise ValueError("has no time zone")
-        millis = to_millis(moment)
-    elif isinstance(value, float):
-        if value != value or abs(value) > 1e15:
-            raise ValueError("lies outside the years 1 to 9999")
-        millis = round(value)
-    else:
-        raise ValueError("is neither RFC 3339 nor milliseconds since 1970")
-    if not _YEAR_1 <= millis <= _YEAR_9999:
-        raise ValueError("lies outside the years 1 to 9999")
-    return millis
-
-
 _NO_PAGE = Page()
-_KNOWN = {field.name: field.type for field in msgspec.structs.fields(_Payload)}
+KNOWN = {field.name: field.type for field in msgspec.structs.fields(_Payload)}
 _KNOWN_OF_PAGE = {field.name: field.type for field in msgspec.structs.fields(_Page)}
 _REQUIRED = tuple(field.name for field in msgspec.structs.fields(_Payload) if field.required)
 
 
 def _with_unknown(payload: Mapping[str, object]) -> tuple[_Payload, dict[str, object]]:
-    """A payload that holds more than the contract: what is known, and the rest. Raises InvalidEvent."""
-    known = {name: value for name, value in payload.items() if name in _KNOWN}
-    unknown = {name: value for name, value in payload.items() if name not in _KNOWN}
+    """The known fields of a payload, and its unknown ones. Raises InvalidEvent."""
+    known = {name: value for name, value in payload.items() if name in KNOWN}
+    unknown = {name: value for name, value in payload.items() if name not in KNOWN}
     page = known.get("page")
     if isinstance(page, Mapping):
         known["page"] = {name: value for name, value in page.items() if name in _KNOWN_OF_PAGE}
@@ -176,7 +153,7 @@ def _with_unknown(payload: Mapping[str, object]) -> tuple[_Payload, dict[str, ob
     try:
         return msgspec.convert(known, _Payload), unknown
     except ValidationError as error:
-        raise first_problem(known, _KNOWN, _REQUIRED) from error
+        raise first_problem(known, KNOWN, _REQUIRED) from error
 
 
 def _time(name: str, value: object) -> int:
@@ -187,9 +164,12 @@ def _time(name: str, value: object) -> int:
 
 
 def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> int:
-    """The time corrected by the client's own clock, where it says when it sent; a run's history keeps its times."""
+    """The event's time, corrected by the client's clock if there is a sent_at: received_at - (sent_at - occurred_at).
+
+    The times of a run are not corrected.
+    """
     occurred_at = given.occurred_at
-    if type(occurred_at) is not int or not _YEAR_1 <= occurred_at <= _YEAR_9999:
+    if type(occurred_at) is not int or not YEAR_1 <= occurred_at <= YEAR_9999:
         occurred_at = _time("occurred_at", occurred_at)
     sent_at = context.sent_at if given.sent_at is None else _time("sent_at", given.sent_at)
     if context.run:
@@ -198,7 +178,7 @@ def _occurred_at(given: _Payload, context: Context, flags: dict[str, None]) -> i
         return occurred_at
     if sent_at is not None:
         occurred_at = context.received_at - (sent_at - occurred_at)
-        if not _YEAR_1 <= occurred_at <= _YEAR_9999:
+        if not YEAR_1 <= occurred_at <= YEAR_9999:
             raise InvalidEvent("sent_at", "corrects the time to outside the years 1 to 9999")
     if not context.received_at - PAST_MS <= occurred_at <= context.received_at + FUTURE_MS:
         flags["odd_clock"] = None
@@ -221,12 +201,12 @@ def _page(given: _Page, flags: dict[str, None]) -> Page:
 
 @lru_cache(maxsize=4096)
 def _short_page(url: str | None, path: str | None, referrer: str | None, title: str | None) -> Page:
-    """Many events are of the same pages, and one object for all of them is encoded once."""
+    """The page, cached: many events share a page, and the encoder caches by object."""
     return Page(url, path or (enrich.page_path(url) if url else None), referrer, title)
 
 
 def _device(given: _Payload, context: Context) -> Device:
-    """By the event's own agent and hints, else the request's; hints of a request speak of its own agent only."""
+    """The device by the event's own agent and hints, else the request's; a request's hints apply to its own agent."""
     of_request = None if context.run else context.user_agent
     agent = given.user_agent or of_request
     hints = context.hints if agent == of_request and agent is not None else None
@@ -248,7 +228,7 @@ def _ip(given: str | None, context: Context) -> str | None:
 
 
 def _properties(own: Mapping[str, object], unknown: Mapping[str, object], flags: dict[str, None]) -> dict[str, str]:
-    """Name -> JSON of the event's own properties and of every field that the contract lacks."""
+    """Name -> JSON of the event's properties and of its unknown fields."""
     if unknown:
         flags["unknown_field"] = None
         own = dict(own)
@@ -269,7 +249,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 
 def _json(value: object, flags: dict[str, None]) -> str:
-    """Compact JSON; what is too long becomes the string of its beginning. Raises InvalidEvent for what JSON lacks."""
+    """Compact JSON; a value that is too long becomes a string of its beginning. Raises InvalidEvent for NaN."""
     if isinstance(value, str):
         text = encode_basestring(_clip(value, _VALUE, flags))
     elif isinstance(value, float) and isfinite(value):
@@ -297,3 +277,8 @@ def _clip(value: _Text, limit: int, flags: dict[str, None]) -> _Text:
         return value
     flags["truncated"] = None
     return value[:limit]
+
+
+PROTOCOL = Protocol(
+    "native", batch_path="/collect", time_fields=TimeFields(("occurred_at",), "sent_at", "json", required=True)
+)

@@ -1,8 +1,8 @@
 """A pixel's query string -> a native payload: for pages without scripts, and mail. Pure.
 
-`data`, where it is given, is a native event as JSON, plain or in base64url. All other parameters are native fields by
-name (event_type, item_id, value, …), the page's as url, referrer, title (or page.url …), and each unknown one is a
-property. Without them: page_view, now, no visitor, and the page that the request's Referer names.
+`data` is a native event as JSON, plain or in base64url. All other parameters are native fields by name (event_type,
+item_id, value, …), the page's as url, referrer, title (or page.url …); unknown ones become properties. Defaults: a
+page_view, now, without visitor, of the page in the Referer header.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest.errors import InvalidEvent
-from ingest.protocols import Context, values
+from ingest.event.context import Context
+from ingest.event.fields import KINDS
+from ingest.protocols import native, values
+from ingest.protocols.protocol import Answer, Protocol, Resend, Route, TimeFields, TrackerRequest
 
 _PAGE = ("url", "path", "referrer", "title")
-_TEXTS = (
-    "event_type", "event_name", "message_id", "anonymous_id", "user_id", "client_session_id", "item_id", "list_id",
-    "impression_id", "model_version", "order_id", "currency", "sdk",
-)  # fmt: skip
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # 1 x 1, transparent
 _URL_SAFE = str.maketrans("+ /", "--_")  # an unescaped + of base64 is a blank in a query
-_COUNTS = ("position", "quantity", "sequence")
-_NUMBERS = ("value", "propensity")
-_TIMES = ("occurred_at", "sent_at")
+# Native fields by how a parameter's text is read; the address and the agent are the request's.
+_KINDS = {name: KINDS[name] for name in native.KNOWN if name in KINDS and name != "ip"}
+_TEXTS = {"sdk", *(name for name, kind in _KINDS.items() if kind in ("string", "enum"))}
+_COUNTS = {name for name, kind in _KINDS.items() if kind in ("int", "long")}
+_NUMBERS = {name for name, kind in _KINDS.items() if kind == "double"}
+_TIMES = {"sent_at", *(name for name, kind in _KINDS.items() if kind == "timestamp")}
 
 
 def read(params: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
-    """The one native payload. `params` may hold `page.url` from the Referer. Raises InvalidEvent."""
+    """The native payload. `params` may hold `page.url` from the Referer. Raises InvalidEvent."""
     payload: dict[str, Any] = {"event_type": "page_view", "occurred_at": context.received_at}
     page: dict[str, Any] = {}
     properties: dict[str, Any] = {}
@@ -65,3 +68,26 @@ def _data(text: str) -> dict[str, Any]:
     except ValueError:
         raise InvalidEvent("data", "is no JSON") from None
     return dict(values.mapping(document, "data"))
+
+
+def gif(account: Mapping[str, object]) -> Answer:
+    """A transparent image of 1 x 1, whatever became of the message."""
+    return Answer(GIF, "image/gif", {"Cache-Control": "no-store"})
+
+
+def _messages(request: TrackerRequest) -> list[Any]:
+    return [{**request.query, **({"page.url": request.referrer} if request.referrer else {})}]
+
+
+def _resend(message: Mapping[str, Any], run: str, line: int | None) -> Resend:
+    return Resend("GET", "/pixel.gif", {"params": values.query_texts(message) | {"run": run}})
+
+
+PROTOCOL = Protocol(
+    "pixel",
+    read,
+    routes=(Route("/pixel.gif", _messages, gif, methods=("GET",), is_single=True),),
+    time_fields=TimeFields(("occurred_at",), "sent_at", "millis"),
+    resend=_resend,
+    encoded=("data",),
+)

@@ -5,7 +5,7 @@
 | $pageview, $screen                           | `page_view`                                                     |
 | $autocapture of a click                      | `click`                                                         |
 | $identify, $set, $groupidentify, $create_alias | `identify`; the alias is user_id, the id before it previousId |
-| the names of ingest/commerce.py              | as there                                                        |
+| the names in commerce.py                     | as there                                                        |
 | all others                                   | `custom`                                                        |
 
 uuid is message_id; $device_id, else $anon_distinct_id, is anonymous_id; distinct_id is user_id, unless it is the
@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ingest import commerce
 from ingest.errors import InvalidEvent
-from ingest.protocols import Context, values
+from ingest.event.context import Context
+from ingest.protocols import bodies, commerce, values
+from ingest.protocols.protocol import Answer, Protocol, Route, TimeFields, TrackerRequest
 
 FIELDS = {
     "message_id": "uuid",
@@ -79,7 +80,7 @@ def read(message: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
 
 
 def _common(message: Mapping[str, Any], properties: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Fields of all events of the message; moves what has a field out of the properties."""
+    """Fields of all events of the message; removes the properties that have a field."""
     anonymous_id, user_id = _ids(message, properties)
     if message["event"] == "$create_alias" and values.loose_text(properties.get("alias")):
         properties["previousId"] = anonymous_id or user_id
@@ -137,3 +138,21 @@ def _pop_text(properties: dict[str, Any], name: str) -> str | None:
     if found is not None:
         del properties[name]
     return found
+
+
+def _batch(request: TrackerRequest) -> list[Any]:
+    return bodies.batch(request.document, request.max_bytes)
+
+
+def _answer(account: Mapping[str, object]) -> Answer:
+    return Answer({"status": 1, **account})
+
+
+PROTOCOL = Protocol(
+    "posthog",
+    read,
+    FIELDS,
+    routes=(Route("/batch/", _batch, _answer, sent_at="sent_at"),),
+    time_fields=TimeFields(("timestamp",), "sent_at", "iso"),
+    batch_path="/batch/",
+)

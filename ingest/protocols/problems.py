@@ -1,6 +1,6 @@
-"""Why a payload can't be converted: its first wrong field, and a reason that repeats nothing of what was sent. Pure.
+"""Why a payload is refused: its first wrong field, and a reason without any value that was sent. Pure.
 
-Only refused payloads come here, so it may take its time: it converts field by field.
+It converts field by field, which is slow, but is called for refused payloads only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _problem(name: str, value: object, type_: Any) -> InvalidEvent | None:
 
 
 def _problem_within(name: str, value: Mapping[Any, object], type_: Any) -> InvalidEvent | None:
-    """The entry of an object that is wrong, None when it is the object as a whole."""
+    """The wrong entry of an object; None if the object as a whole is wrong."""
     if not _fits({}, type_):
         return None
     for key, inner in value.items():
@@ -66,7 +66,7 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 
 def first_surrogate(payload: Mapping[str, object]) -> InvalidEvent:
-    """The first field whose text is half a UTF-16 pair: legal in JSON as an escape, but nothing that UTF-8 can say."""
+    """The first field with a lone surrogate, which JSON allows as an escape and UTF-8 can't encode."""
     for name, value in payload.items():
         if isinstance(value, str) and _has_surrogate(value):
             return InvalidEvent(name, "is no valid Unicode")

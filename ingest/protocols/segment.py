@@ -3,7 +3,7 @@
 | message                              | native                                                                     |
 | ------------------------------------ | -------------------------------------------------------------------------- |
 | type page, screen                    | page_view; `name` is event_name, properties.url … the page                 |
-| type track                           | by `event`, see ingest/commerce.py                                         |
+| type track                           | by `event`, see commerce.py                                                |
 | type identify, group, alias          | identify; traits, groupId and previousId are properties                    |
 | messageId, anonymousId, userId       | message_id, anonymous_id, user_id                                          |
 | originalTimestamp, else timestamp    | occurred_at, corrected by sentAt (the message's, else the batch's)         |
@@ -14,19 +14,21 @@
 | context.sessionId                    | client_session_id                                                          |
 | context.consent.categoryPreferences  | consent                                                                    |
 | context.consentManagement            | consent: allowedConsentIds true, deniedConsentIds false                    |
-| the rest                             | properties `context.…`, `message.…`; null and empty ones say nothing |
+| the rest                             | properties `context.…`, `message.…`, unless null or empty                  |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ingest import commerce, hints
 from ingest.errors import InvalidEvent
-from ingest.protocols import Context, values
+from ingest.event import hints
+from ingest.event.context import Context
+from ingest.protocols import bodies, commerce, values
+from ingest.protocols.protocol import WRITE_KEYS, Answer, Protocol, Route, TimeFields, TrackerRequest
 
-# As the sender calls what the native parser may find wrong.
+# The sender's names of fields that the native parser may refuse.
 FIELDS = {
     "message_id": "messageId",
     "anonymous_id": "anonymousId",
@@ -107,7 +109,7 @@ def _common(message: Mapping[str, Any], about: Mapping[str, Any], context: Conte
 
 
 def _page(message: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The page, from the properties of a page call or from the context, and what else the context says of it."""
+    """The page, from a page call's properties or from the context, and the context's other fields of it."""
     given = values.mapping(about.get("page"), "context.page")
     own = message.get("properties") if message.get("type") == "page" else None
     page: dict[str, Any] = {}
@@ -123,14 +125,14 @@ def _page(message: Mapping[str, Any], about: Mapping[str, Any]) -> tuple[dict[st
 
 
 def _is_page(name: str, value: object, page: Mapping[str, str]) -> bool:
-    """Whether the page says it already: path and query are in its URL."""
+    """Whether the page holds the value already; path and query are in its URL."""
     if name in ("path", "search"):
         return isinstance(value, str) and value in (page.get("url") or page.get("path", ""))
     return name in _PAGE and page.get(name) == value
 
 
 def _traits(message: Mapping[str, Any], about: Mapping[str, Any]) -> Any:
-    """RudderStack's trackers for browsers put those of identify into the context."""
+    """The traits; RudderStack's trackers for browsers put those of identify into the context."""
     return about.get("traits") if message["type"] == "identify" and not message.get("traits") else message.get("traits")
 
 
@@ -156,7 +158,7 @@ def _consent(about: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _left(message: Mapping[str, Any], about: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """What has no field of its own."""
+    """Properties of everything that has no field of its own."""
     used = (*_CONTEXT, "traits") if kind == "identify" and not message.get("traits") else _CONTEXT
     left = values.rest(about, used, "context.")
     for name in ("consent", "consentManagement", "library"):
@@ -182,3 +184,36 @@ def _left(message: Mapping[str, Any], about: Mapping[str, Any], kind: str) -> di
     if message.get("originalTimestamp") and message.get("timestamp") not in (None, message["originalTimestamp"]):
         left["message.timestamp"] = message["timestamp"]
     return left
+
+
+def _batch(request: TrackerRequest) -> list[Any]:
+    return bodies.batch(request.document, request.max_bytes)
+
+
+def _message_of(kind: str) -> Callable[[TrackerRequest], list[Any]]:
+    def message(request: TrackerRequest) -> list[Any]:
+        return [{"type": kind} | {name: value for name, value in request.document.items() if name not in WRITE_KEYS}]
+
+    return message
+
+
+def _answer(account: Mapping[str, object]) -> Answer:
+    return Answer({"success": True, **account})
+
+
+_BATCH_PATHS = ("/v1/batch", "/v1/import", "/v1/b", "/beacon/v1/batch")
+PROTOCOL = Protocol(
+    "segment",
+    read,
+    FIELDS,
+    routes=(
+        *(Route(path, _batch, _answer, sent_at="sentAt") for path in _BATCH_PATHS),
+        *(
+            Route(f"/v1/{name}", _message_of(kind), _answer, is_single=True)
+            for kind in KINDS
+            for name in (kind, kind[0])
+        ),
+    ),
+    time_fields=TimeFields(("originalTimestamp", "timestamp"), "sentAt", "iso"),
+    batch_path="/v1/batch",
+)

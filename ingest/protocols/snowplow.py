@@ -12,7 +12,7 @@
 | ue link_click, button_click, screen_view | `click`, `click`, `page_view`                                            |
 | ue of any other schema               | `custom` named by the schema                                                 |
 
-| action of se; type of snowplow_ecommerce_action; action of enhanced-ecommerce | read as (see ingest/commerce.py) |
+| action of se; type of snowplow_ecommerce_action; action of enhanced-ecommerce | read as (see commerce.py)        |
 | ------------------------------------------------------------------------------ | -------------------------------- |
 | view, product view; product_view; detail                                       | Product Viewed                   |
 | click, product click; list_click; click                                        | Product Clicked                  |
@@ -30,15 +30,17 @@ properties; the other parameters are properties `snowplow.…`, and so are the s
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingest import commerce, hints
 from ingest.errors import InvalidEvent
-from ingest.protocols import Context, values
+from ingest.event import hints
+from ingest.event.context import Context
+from ingest.protocols import bodies, commerce, iglu, pixel, values
+from ingest.protocols.protocol import Answer, Protocol, Resend, Route, TimeFields
 
+TP2 = "/com.snowplowanalytics.snowplow/tp2"
+MAX_QUERY = 4000  # characters
 FIELDS = {
     "message_id": "eid",
     "anonymous_id": "duid",
@@ -80,20 +82,19 @@ _ENHANCED = {
     "add": "Product Added",
     "purchase": "Order Completed",
 }
-_SNOWPLOW = "com.snowplowanalytics.snowplow"
 _OURS = {"com.snowplowanalytics.snowplow", "com.snowplowanalytics.mobile"}
 _PRODUCTS = ("product", "productFieldObject", "impressionFieldObject")
 _WHOLES = ("cart", "transaction", "actionFieldObject")
 _USED = ("e", "eid", "uid", "sid", "url", "page", "refr", "ua", "tv", "cx", "co", "ue_px", "ue_pr")
 _SPLIT = ("Product List Viewed", "Product Added", "Order Completed")
 
-Data = Mapping[str, Any]
+_PAYLOAD_DATA = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4"
 
 
 def read(given: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
     """The native payloads of an event's parameters, one or more. Raises InvalidEvent, which names the parameter."""
     params = {name: found for name, value in given.items() if (found := values.text(value, name)) is not None}
-    attached = _contexts(params)
+    attached = iglu.contexts(params)
     kind = params.get("e")
     if kind is None:
         raise InvalidEvent("e", "is missing")
@@ -113,7 +114,9 @@ def read(given: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
 
 
 def _common(params: Mapping[str, str], attached: Sequence[dict[str, Any]], context: Context) -> dict[str, Any]:
-    session = next((values.mapping(one["data"], "cx") for one in attached if _name(one)[1] == "client_session"), {})
+    session = next(
+        (values.mapping(one["data"], "cx") for one in attached if iglu.schema_name(one)[1] == "client_session"), {}
+    )
     true_time, device_time = _time(params, "ttm"), _time(params, "dtm")
     occurred_at = device_time if true_time is None else true_time
     sent_at = None if true_time is not None else _time(params, "stm")
@@ -139,13 +142,13 @@ def _common(params: Mapping[str, str], attached: Sequence[dict[str, Any]], conte
 
 
 def _client_hints(attached: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Those of org.ietf/http_client_hints, whose names are the browser's own but for one."""
-    given = next((one["data"] for one in attached if _name(one) == ("org.ietf", "http_client_hints")), None)
+    """Client hints in the context org.ietf/http_client_hints, whose names are the browser's but for isMobile."""
+    given = next((one["data"] for one in attached if iglu.schema_name(one) == ("org.ietf", "http_client_hints")), None)
     return hints.readable({"mobile": given.get("isMobile"), **given}) if isinstance(given, Mapping) else None
 
 
 def _used(kind: str, params: Mapping[str, str]) -> set[str]:
-    """Parameters that have a field of their own, or are an event's properties."""
+    """Parameters that have a field of their own or become properties without a prefix."""
     used = {*_USED, *(name for name in params if name.startswith(f"{kind}_"))}
     visitor = next((name for name in ("duid", "nuid", "tnuid") if name in params), None)
     used |= {"ttm"} if "ttm" in params else {"dtm", "stm"}
@@ -212,11 +215,11 @@ def _structured(params: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _self_describing(params: Mapping[str, str], attached: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     field = "ue_px" if "ue_px" in params else "ue_pr"
-    outer = _document(params, "ue_px", "ue_pr")
+    outer = iglu.document(params, "ue_px", "ue_pr")
     if outer is None:
         raise InvalidEvent("ue_px", "is missing")
     inner = values.mapping(values.mapping(outer, field).get("data"), f"{field}.data")
-    vendor, name = _name(inner)
+    vendor, name = iglu.schema_name(inner)
     if not name:
         raise InvalidEvent(f"{field}.data.schema", "is no Iglu URI")
     data = inner.get("data")
@@ -227,7 +230,7 @@ def _self_describing(params: Mapping[str, str], attached: Sequence[dict[str, Any
 
 
 def _meaning(vendor: str, name: str, data: dict[str, Any], attached: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By schema; what is no e-commerce keeps all its data as properties."""
+    """The native events of a self-describing event, by its schema; by default its data become properties."""
     if name == "snowplow_ecommerce_action":
         return _commerce(_ECOMMERCE, "type", data, attached)
     if vendor == "com.google.analytics.enhanced-ecommerce" and name == "action":
@@ -247,12 +250,12 @@ def _meaning(vendor: str, name: str, data: dict[str, Any], attached: Sequence[di
 def _commerce(
     meanings: Mapping[str, str], key: str, data: dict[str, Any], attached: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """An action whose products, cart and order are contexts: they are read, and no longer contexts."""
+    """The native events of an e-commerce action; marks the contexts of its products, cart and order as used."""
     action = values.loose_text(data.get(key)) or ""
     products: list[Any] = []
     properties = {name: value for name, value in data.items() if name != key}
     for one in attached:
-        name = _name(one)[1]
+        name = iglu.schema_name(one)[1]
         if name in _PRODUCTS:
             products.append(_product(one["data"]))
         elif name in _WHOLES and isinstance(one["data"], Mapping):
@@ -282,34 +285,29 @@ def _product(data: object) -> object:
     return {"product_id" if name == "id" else name: value for name, value in data.items()}
 
 
-def _contexts(params: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The attached self-describing JSONs, copied: {schema, data}."""
-    document = _document(params, "cx", "co")
-    if document is None:
-        return []
-    field = "cx" if "cx" in params else "co"
-    listed = values.mapping(document, field).get("data")
-    if not isinstance(listed, list):
-        raise InvalidEvent(f"{field}.data", "is no array")
-    found = [dict(values.mapping(one or None, f"{field}.data.{index}")) for index, one in enumerate(listed)]
-    return [{"schema": one.get("schema"), "data": one.get("data")} for one in found]
+def _resend(message: Mapping[str, Any], run: str, line: int | None) -> Resend:
+    """By GET, whose status tells whether the event was accepted; by POST if the URL would be too long."""
+    texts = values.query_texts(message)
+    if sum(len(name) + len(value) for name, value in texts.items()) <= MAX_QUERY:
+        return Resend("GET", "/i", {"params": texts | {"run": run}})
+    return Resend("POST", TP2, {"params": {"run": run}, "json": {"schema": _PAYLOAD_DATA, "data": [message]}})
 
 
-def _document(params: Mapping[str, str], encoded: str, plain: str) -> object:
-    """The JSON of a parameter that comes in base64url or plain; None when there is neither."""
-    field, text = (encoded, params[encoded]) if encoded in params else (plain, params.get(plain))
-    if text is None:
-        return None
-    try:
-        if field == encoded:
-            text = base64.urlsafe_b64decode(text.replace("+", "-").replace("/", "_") + "=" * (-len(text) % 4)).decode()
-        return values.parse_json(text)
-    except (ValueError, binascii.Error):
-        raise InvalidEvent(field, "is no JSON" if field == plain else "is no JSON in base64url") from None
-
-
-def _name(document: Mapping[str, Any]) -> tuple[str, str]:
-    """Vendor and name of iglu:vendor/name/jsonschema/1-0-0; empty when it is no such URI."""
-    schema = document.get("schema")
-    parts = schema.removeprefix("iglu:").split("/") if isinstance(schema, str) else []
-    return (parts[0], parts[1]) if len(parts) == 4 and parts[1] else ("", "")
+PROTOCOL = Protocol(
+    "snowplow",
+    read,
+    FIELDS,
+    routes=(
+        Route(
+            TP2,
+            lambda request: bodies.array(request.document, "data"),
+            lambda account: Answer(b"ok", "text/plain"),
+            read_cut=bodies.cut_array("data"),
+        ),
+        Route("/i", lambda request: [request.query], pixel.gif, methods=("GET",), is_single=True),
+    ),
+    time_fields=TimeFields(("dtm",), "stm", "millis", exact="ttm"),
+    resend=_resend,
+    key_field="aid",
+    encoded=("cx", "ue_px"),
+)

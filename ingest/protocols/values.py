@@ -1,4 +1,4 @@
-"""What foreign trackers send loosely (numbers as text, times without a zone, ids as numbers), read strictly. Pure."""
+"""Converters of trackers' loosely typed values: numbers as text, times without a zone, ids as numbers. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from ingest import enrich
 from ingest.errors import InvalidEvent
-from ingest.events import to_millis
-from ingest.protocols.native import parse_time
+from ingest.event import enrich
+from ingest.event.event import to_millis
+from ingest.event.times import parse_time
 
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
@@ -29,7 +29,7 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def strict_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError, also for what is nested too deeply to be an event."""
+    """The value of a JSON text. Raises ValueError, also for NaN and for deep nesting."""
     try:
         return _decoder.decode(text)
     except RecursionError:
@@ -37,15 +37,15 @@ def strict_json(text: str) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The same in UTF-8, which has no half of a surrogate pair.
+    """The value of a JSON text, in which a lone surrogate becomes U+FFFD. Raises ValueError.
 
-    Half a surrogate pair, as browsers send of an emoji that a script has cut, becomes U+FFFD.
+    Browsers send one if a script has cut an emoji; UTF-8 can't encode it.
     """
     return _in_utf8(strict_json(text), text)
 
 
 def parse_cut_array(text: str, start: int, at_most: int) -> tuple[list[Any], int]:
-    """The first whole elements of an array that lacks its end, and where what is left begins. Raises ValueError."""
+    """The whole elements of a truncated array, and the position after them. Raises ValueError."""
     elements: list[Any] = []
     position = start
     while begin := _BETWEEN.match(text, position):
@@ -61,7 +61,7 @@ def parse_cut_array(text: str, start: int, at_most: int) -> tuple[list[Any], int
 
 
 def _in_utf8(value: Any, text: str) -> Any:
-    """The value of this text. Raises ValueError."""
+    """The value of this text without lone surrogates. Raises ValueError."""
     if not _SURROGATE.search(text):
         return value
     try:
@@ -72,7 +72,7 @@ def _in_utf8(value: Any, text: str) -> Any:
 
 
 def mapping(value: object, field: str) -> Mapping[str, Any]:
-    """An object, empty when there is none. Raises InvalidEvent when it is something else."""
+    """An object; empty for None. Raises InvalidEvent if it is something else."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -81,7 +81,7 @@ def mapping(value: object, field: str) -> Mapping[str, Any]:
 
 
 def text(value: object, field: str) -> str | None:
-    """A string, also of a number; None where there is none or an empty one. Raises InvalidEvent for all else."""
+    """A string, or a number as a string; None for None and "". Raises InvalidEvent for all else."""
     if value is None or value == "":
         return None
     if isinstance(value, str):
@@ -92,7 +92,7 @@ def text(value: object, field: str) -> str | None:
 
 
 def loose_text(value: object) -> str | None:
-    """The same of a field that isn't worth a refusal: None for all else."""
+    """The same, but None for all else, in fields that are not worth refusing an event."""
     try:
         return text(value, "")
     except InvalidEvent:
@@ -100,7 +100,7 @@ def loose_text(value: object) -> str | None:
 
 
 def number(value: object) -> float | None:
-    """A finite number, also of text; None for all else."""
+    """A finite number, or one in a string; None for all else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and "_" in value):
         return None
     try:
@@ -111,7 +111,7 @@ def number(value: object) -> float | None:
 
 
 def count(value: object) -> int | None:
-    """A whole number from 0 that fits 32 bits, also of text; None for all else."""
+    """A whole number from 0 to 2^31 - 1, or one in a string; None for all else."""
     found = number(value)
     return int(found) if found is not None and found.is_integer() and 0 <= found <= _INT32 else None
 
@@ -122,7 +122,7 @@ def currency(value: object) -> str | None:
 
 
 def millis(value: object, field: str) -> int | None:
-    """Milliseconds since 1970 of an ISO 8601 time, UTC when it names no zone, or of a number; None when there is none.
+    """Milliseconds since 1970 of an ISO 8601 time (UTC if it has no zone) or of a number; None for None and "".
 
     Raises InvalidEvent.
     """
@@ -138,7 +138,7 @@ def millis(value: object, field: str) -> int | None:
 
 
 def ip(value: object) -> str | None:
-    """An IP address; None for all else, which is no reason to refuse an event."""
+    """An IP address; None for all else."""
     if not isinstance(value, str) or not value:
         return None
     try:
@@ -148,7 +148,7 @@ def ip(value: object) -> str | None:
 
 
 def rest(given: Mapping[str, Any], used: Iterable[str], prefix: str) -> dict[str, Any]:
-    """Prefixed name -> value of what wasn't used, of an envelope: there null and {} say nothing."""
+    """Prefixed name -> value of an envelope's fields that are not in `used`, without null and empty values."""
     taken = set(used)
     return {
         f"{prefix}{name}": value
@@ -158,7 +158,7 @@ def rest(given: Mapping[str, Any], used: Iterable[str], prefix: str) -> dict[str
 
 
 def join(properties: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Both; of two with one name, the event's own keeps it and the other gets a mark."""
+    """Both; if a name is in both, the value of `more` gets the name with an apostrophe."""
     joined = dict(properties)
     for name, value in more.items():
         while name in joined:
@@ -171,3 +171,8 @@ def sdk(name: object, version: object) -> str | None:
     """ "name/version" of a tracker's library."""
     parts = [part for part in (loose_text(name), loose_text(version)) if part]
     return "/".join(parts)[:256] or None
+
+
+def query_texts(message: Mapping[str, Any]) -> dict[str, str]:
+    """A message as parameters of a URL; what is no text becomes JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in message.items()}

@@ -1,0 +1,1 @@
+"""Durable delivery to Kafka: the producer, its delivery reports, and the spool for outages."""

@@ -1,0 +1,1 @@
+"""Rate limits, privacy rules and the tracking plan."""

@@ -1,0 +1,1 @@
+"""Rejected records: list them, fix them and send them again."""
