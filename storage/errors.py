@@ -1,13 +1,13 @@
-"""What can go wrong between Kafka and HDFS.
+"""Errors of storage.
 
-StorageError            HDFS could not be reached, or refused; names the path
+StorageError            an operation on HDFS failed; names the path
 ├── Unreachable         HDFS does not answer, or not yet; names the setting
-└── Hung                it does not answer at all: the process has to end
-Fenced                  another owner has taken the partition: drop what is buffered, stay out
-LogError                Kafka's log and what has been landed contradict each other: loud, never a silent reset
-ContainerError          bytes that are no container of ours
-BatchError              a cut that can't be, or isn't there
-GateClosed              a batch, or what was learnt of it, may not go on
+└── Hung                a publish does not end: the process has to
+Fenced                  another owner has taken the partition: drop what is buffered, publish nothing more
+LogError                Kafka's log and the landed files contradict each other: an error, never a silent reset
+ContainerError          bytes that are not a landed file, or a body that does not follow its schema
+BatchError              an invalid cut, or one that does not exist
+GateClosed              a batch or a version does not pass a gate
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class StorageError(ClickstreamError):
         super().__init__(f"HDFS: {path}: {reason}")
 
 
-class Unreachable(StorageError):  # noqa: N818 - the domain's own term
-    """No NameNode answers at `address`, or none that works yet (it starts, is in safe mode, or on standby), or a
-    connection to it or to a DataNode broke."""
+class Unreachable(StorageError):
+    """No NameNode answers at `address`, or it is starting, in safe mode or on standby; or a connection to it or to a
+    DataNode broke."""
 
     may_pass = True
 
@@ -34,12 +34,12 @@ class Unreachable(StorageError):  # noqa: N818 - the domain's own term
         self.address = address
 
 
-class Hung(StorageError):  # noqa: N818
-    """A publish has not ended in time, and may never: its thread can't be ended, so its process must be."""
+class Hung(StorageError):
+    """A publish has not ended in time, and may never: its thread can't be stopped, so the process must end."""
 
 
-class Fenced(ClickstreamError):  # noqa: N818
-    """This owner's epoch of the partition is over, or never began."""
+class Fenced(ClickstreamError):
+    """This owner's epoch of the partition has ended, or never began."""
 
     def __init__(self, topic: str, partition: int, number: int) -> None:
         self.topic, self.partition, self.number = topic, partition, number
@@ -47,11 +47,11 @@ class Fenced(ClickstreamError):  # noqa: N818
 
 
 class LogError(ClickstreamError):
-    """What lies on HDFS reaches beyond the end of Kafka's log, or Kafka refuses to read."""
+    """Landed files reach beyond the end of Kafka's log, or Kafka refuses to read or describe a topic."""
 
 
 class ContainerError(ClickstreamError):
-    """A file's header does not say what it must; `truncated` when more of its beginning is needed."""
+    """A file, or a body in it, can't be read; `truncated` if more bytes of its head or tail are needed."""
 
     def __init__(self, reason: str, truncated: bool = False) -> None:
         self.truncated = truncated
@@ -59,11 +59,11 @@ class ContainerError(ClickstreamError):
 
 
 class BatchError(ClickstreamError):
-    """No such cut, a name that can't be one, or offsets that went backwards."""
+    """No such cut, an invalid name, or end offsets below those of the last cut."""
 
 
-class GateClosed(ClickstreamError):  # noqa: N818
-    """`what`, a batch or a version, does not pass for `reason`; asking again changes nothing."""
+class GateClosed(ClickstreamError):
+    """`what`, a batch or a version, does not pass for `reason`; a retry changes nothing."""
 
     def __init__(self, what: str, reason: str) -> None:
         self.what, self.reason = what, reason

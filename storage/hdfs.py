@@ -1,8 +1,8 @@
-"""The few verbs that we need of HDFS. The only module that imports hdfs_native.
+"""A client of HDFS: the few operations that the platform needs. The only module that imports hdfs_native.
 
-All paths are absolute, below settings.hdfs.root by the callers' doing. A missing path raises FileNotFoundError, a
-name that is taken FileExistsError, everything else StorageError; Unreachable within some ten seconds when no NameNode
-answers, and at once when one says that it will only later.
+All paths are absolute; callers put them below settings.hdfs.root. A missing path raises FileNotFoundError, a name that
+is taken FileExistsError, everything else StorageError. Unreachable is raised within some ten seconds if no NameNode
+answers, and at once if it is starting, in safe mode or on standby.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 _READ_AHEAD = 1 << 22  # bytes
 _SMALL_WRITE_SECONDS, _SMALL_WRITE_TRIES = 15, 12
-_Names = list[str]  # within the class `list` is a verb
+_Names = list[str]  # in the class `list` is a method
 
-# Three tries are over after 9 s; the default of 15 takes three minutes. A conf_dir decides for itself: failover between
-# two NameNodes may need longer.
+# Three attempts take 9 s; the default of 15 three minutes. Not set if there is a conf_dir: failover between two
+# NameNodes may need longer.
 _OWN_CLUSTER = {"dfs.client.failover.max.attempts": "3"}
 
-# What a NameNode says that is starting, in safe mode, or not the active one.
+# Errors of a NameNode that is starting, in safe mode, or on standby.
 _NOT_YET = re.compile(r"\b(SafeMode|Standby|Retriable)Exception\b")
 
 
-class _Broken(Unreachable):
-    """DataNodes did not take all of a file, or not in time."""
+class _WriteBroken(Unreachable):
+    """DataNodes did not accept all of a file, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Entry:
 class Hdfs:
     """A client of settings.hdfs, connected at first use; safe to share between threads.
 
-    hdfs_native takes its user from the process's environment alone, so a process has one, that of its settings.
+    hdfs_native takes the user from the process's environment only, so all clients of a process have the same user.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -78,14 +78,14 @@ class Hdfs:
             return Client(self.address, config, str(conf_dir) if conf_dir else None)
 
     def list(self, path: str) -> list[Entry]:
-        """What is in the folder, by name; FileNotFoundError when there is none."""
+        """Entries of the folder, sorted by name. Raises FileNotFoundError if there is no such folder."""
         with self._errors(path):
             statuses = list(self._client.list_status(path))
         entries = [Entry(s.path.rsplit("/", 1)[-1], s.path, s.length, s.isdir, s.modification_time) for s in statuses]
         return sorted(entries, key=lambda entry: entry.name)
 
     def names(self, path: str) -> _Names:
-        """Names in the folder, sorted; none when there is no such folder."""
+        """Names in the folder, sorted; empty if there is no such folder."""
         try:
             return [entry.name for entry in self.list(path)]
         except FileNotFoundError:
@@ -105,17 +105,17 @@ class Hdfs:
             return self._client.read(path).read()
 
     def read_head(self, path: str, size: int) -> bytes:
-        """The first `size` bytes, fewer when the file is shorter."""
+        """The first `size` bytes, or all if the file is shorter."""
         with self._errors(path):
             return self._client.read(path).read(size)
 
     def open(self, path: str) -> BinaryIO:
-        """The file for reading in pieces, some megabytes ahead."""
+        """The file as a stream, read some megabytes ahead."""
         with self._errors(path):
-            return io.BufferedReader(_Pieces(self._client.read(path), lambda: self._errors(path)), _READ_AHEAD)
+            return io.BufferedReader(_RawReader(self._client.read(path), lambda: self._errors(path)), _READ_AHEAD)
 
     def count_files(self, path: str) -> int:
-        """How many files lie in the folder and below it, by one question; 0 when there is no such folder."""
+        """Number of files in the folder and below it, by one request; 0 if there is no such folder."""
         try:
             with self._errors(path):
                 count: int = self._client.get_content_summary(path).file_count
@@ -124,18 +124,18 @@ class Hdfs:
         return count
 
     def read_tail(self, path: str, size: int) -> bytes:
-        """The last `size` bytes, fewer when the file is shorter."""
+        """The last `size` bytes, or all if the file is shorter."""
         with self._errors(path):
             reader = self._client.read(path)
             start = max(0, len(reader) - size)
             return reader.read_range(start, len(reader) - start)
 
     def create(self, path: str, chunks: Iterable[bytes], create_parents: bool = False) -> int:
-        """Writes a new file and closes it; returns its size in bytes. FileExistsError when the name is taken.
+        """Writes a new file and closes it; returns its size in bytes. Raises FileExistsError if the name is taken.
 
-        FileNotFoundError when its folder is gone and `create_parents` is False, which is how an owner learns that it is
-        one no more. The file can be seen under its name while it grows: final names are given by `rename`. When this
-        returns its bytes are on the disks of the DataNodes, unless it is erasure-coded: then in their memory.
+        Raises FileNotFoundError if the folder is gone and `create_parents` is False: so an owner learns that it was
+        fenced. The file is visible while it grows, so final names are given by `rename`. On return its bytes are on the
+        DataNodes' disks; those of an erasure-coded file are in their memory.
         """
         from hdfs_native import WriteOptions
 
@@ -152,38 +152,40 @@ class Hdfs:
         try:
             with self._errors(path), created as file:
                 for chunk in chunks:
-                    size += file.write(bytes(chunk))  # anything but bytes is some ten times slower
+                    size += file.write(bytes(chunk))  # other buffers are some ten times slower
                 if size and not settings.erasure_coding:
                     file.hsync()
         except StorageError as error:
-            ours = error.path == path  # and no file's that the chunks are read from
+            ours = error.path == path  # not that of a file from which the chunks are read
             if ours and "QuotaExceeded" not in str(error):
-                raise _Broken(path, self.address, _first_line(error.__cause__ or error)) from error
+                raise _WriteBroken(path, self.address, _first_line(error.__cause__ or error)) from error
             raise
         return size
 
     def rename(self, source: str, target: str, overwrite: bool = False) -> None:
-        """One atomic step. FileExistsError if `target` is taken, FileNotFoundError without `source` or a folder."""
+        """Renames in one atomic step. Raises FileExistsError if `target` is taken, FileNotFoundError if `source` or the
+        target's folder is missing."""
         with self._errors(source):
             self._client.rename(source, target, overwrite)
 
     def mkdirs(self, path: str) -> None:
-        """Makes the folder and its parents; says nothing when they are there: no way to take ownership."""
+        """Creates the folder and its parents; no error if they exist, so it can't be used as a lock."""
         with self._errors(path):
             self._client.mkdirs(path, int(self.settings.folder_mode, 8), create_parent=True)
 
     def delete(self, path: str, recursive: bool = False) -> bool:
-        """False when there was nothing."""
+        """Deletes a file or folder; False if there was none."""
         with self._errors(path):
             return self._client.delete(path, recursive)
 
     def write_atomically(self, path: str, data: bytes, overwrite: bool = False) -> None:
-        """Readers see nothing, or the whole file. FileExistsError when the name is taken and `overwrite` is False.
+        """Writes a small file, of which readers see nothing or all. Raises FileExistsError if the name is taken and
+        `overwrite` is False.
 
-        For small files: a try that DataNodes break, or that is not over within some seconds, is given up for another.
+        An attempt that DataNodes break off, or that takes more than some seconds, is abandoned for another.
         """
         again = Retrying(
-            retry=retry_if_exception_type(_Broken),
+            retry=retry_if_exception_type(_WriteBroken),
             stop=stop_after_attempt(_SMALL_WRITE_TRIES),
             wait=wait_random_exponential(multiplier=0.1, max=2),
             reraise=True,
@@ -196,7 +198,7 @@ class Hdfs:
         try:
             if not self._create_in_time(temporary, data):
                 tried = f"{_SMALL_WRITE_TRIES} times {_SMALL_WRITE_SECONDS} s"
-                raise _Broken(path, self.address, f"no DataNodes took a file of {len(data)} bytes in {tried}")
+                raise _WriteBroken(path, self.address, f"no DataNodes took a file of {len(data)} bytes in {tried}")
             self.rename(temporary, path, overwrite)
         except BaseException:
             with suppress(OSError, StorageError):
@@ -204,10 +206,10 @@ class Hdfs:
             raise
 
     def _create_in_time(self, path: str, data: bytes) -> bool:
-        """Whether it was written before hdfs_native seems to wait for ever, in which it can't be interrupted.
+        """Writes a file; False if that takes too long, since hdfs_native can't be interrupted.
 
-        Which it does for a DataNode that is dead and that the NameNode, for its first ten minutes, takes for alive. The
-        next file may be given other DataNodes.
+        It waits for ever for a dead DataNode, which the NameNode believes alive for its first ten minutes. The next
+        file may be placed on other DataNodes.
         """
         created: Future[int] = Future()
 
@@ -224,7 +226,7 @@ class Hdfs:
         return True
 
     def set_policies(self, path: str) -> None:
-        """Gives a folder the storage policy and the erasure coding of the settings, which new files below it have."""
+        """Sets the storage policy and the erasure coding of the settings on a folder, for new files below it."""
         settings = self.settings
         wanted = {
             "SETSTORAGEPOLICY": {"storagepolicy": settings.storage_policy},
@@ -235,13 +237,13 @@ class Hdfs:
                 self._web(operation, path, parameters)
 
     def _web(self, operation: str, path: str, parameters: Mapping[str, str]) -> None:
-        """What only the NameNode's web server (WebHDFS) can do for who has no JVM."""
-        import requests  # 0.1 s, which each command would take longer
+        """Calls WebHDFS, the NameNode's web server, for operations that otherwise need a JVM."""
+        import requests  # 0.1 s, which every command would take longer
 
         address = self.settings.http_address
         if not address:
             raise StorageError(path, "CLICKSTREAM_HDFS__HTTP_URL is missing: its policies are set there")
-        user = self.settings.user or pwd.getpwuid(os.geteuid()).pw_name  # as hdfs_native and Java's clients have it
+        user = self.settings.user or pwd.getpwuid(os.geteuid()).pw_name  # as in hdfs_native and Java's clients
         query = {"op": operation, "user.name": user, **parameters}
         try:
             answer = requests.put(f"{address}/webhdfs/v1{path}", params=query, timeout=30)
@@ -251,17 +253,17 @@ class Hdfs:
             raise self._refused(path, f"{operation} {parameters}: {answer.text[:300]}")
 
     def arrow_filesystem(self) -> Any:
-        """The same client as fsspec file system, which pyarrow's readers take as `filesystem`."""
+        """The client as an fsspec file system, for the `filesystem` argument of pyarrow's readers."""
         from hdfs_native.fsspec import HdfsFileSystem
 
         url = urlsplit(self.address)
         filesystem = HdfsFileSystem(url.hostname, url.port, skip_instance_cache=True)
-        filesystem.client = self._client  # with the settings' configuration, which fsspec's own does not know
+        filesystem.client = self._client  # which has the settings' configuration
         return filesystem
 
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:
-        """hdfs_native's errors as ours, without their Java stack."""
+        """Translates hdfs_native's errors into ours, without their Java stack."""
         try:
             yield
         except FileNotFoundError as error:
@@ -277,8 +279,8 @@ class Hdfs:
         return Unreachable(path, self.address, reason) if _NOT_YET.search(reason) else StorageError(path, reason)
 
 
-class _Pieces(io.RawIOBase):
-    """hdfs_native's reader with what Python's buffered reader asks for."""
+class _RawReader(io.RawIOBase):
+    """hdfs_native's reader as a raw stream, for Python's buffered reader."""
 
     def __init__(self, reader: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._reader, self._errors = reader, errors

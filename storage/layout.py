@@ -1,15 +1,15 @@
 """Paths and file names: pure functions of topic, partition and offsets, never of a clock.
 
 /clickstream/raw/clicks/p=03/b=0000000012/clicks+3+<first>+<last>.avro     offsets first..last, both included
-/clickstream/quarantine/clicks/p=03/b=…/…                                   the same tree, for what can't be read
-/clickstream/epochs/clicks/p=03/{e=N,fenced}/                               who owns the partition
-/clickstream/cuts/clicks/<name>.json                                        where a batch ends
-/clickstream/ledger/clicks/<name>.json                                      what became of a batch
-/clickstream/ledger/clicks/published/<name>.json                            what curation counted of it
-/clickstream/ledger/clicks/sessions/<name>.json                             that its sessions were built
-/clickstream/redriven/clicks/p=03/<file>.json                               what of a quarantine file was sent again
-/clickstream/remembered/clicks/p=03/<bucket>.json                           what its files' headers say
-/clickstream/retired/clicks/                                                what is kept of batches whose files are gone
+/clickstream/quarantine/clicks/p=03/b=…/…                                   the same for unreadable records
+/clickstream/epochs/clicks/p=03/{e=N,fenced}/                               which process owns the partition
+/clickstream/cuts/clicks/<name>.json                                        end offsets of a batch
+/clickstream/ledger/clicks/<name>.json                                      the ledger of a batch
+/clickstream/ledger/clicks/published/<name>.json                            the counts of its curation
+/clickstream/ledger/clicks/sessions/<name>.json                             exists once its sessions were built
+/clickstream/redriven/clicks/p=03/<file>.json                               redriven offsets of a quarantine file
+/clickstream/remembered/clicks/p=03/<bucket>.json                           cached headers of the bucket's files
+/clickstream/retired/clicks/                                                ledgers of batches whose files were deleted
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Range:
         return self.last - self.first + 1
 
     def intersect(self, start: int, end: int) -> Range | None:
-        """The part in start <= offset < end, None where there is none."""
+        """The part in start <= offset < end, None if there is none."""
         first, last = max(self.first, start), min(self.last, end - 1)
         return Range(first, last, self.name) if first <= last else None
 
@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def topic_root(self) -> str:
-        """Where the topic's partitions lie."""
+        """Folder of the topic's partitions."""
         return f"{self.root}/raw/{self.topic}"
 
     def raw(self, partition: int) -> str:
@@ -76,14 +76,14 @@ class Layout:
         return f"{self.root}/redriven/{self.topic}/p={partition:02d}"
 
     @property
-    def remembered(self) -> str:
+    def header_cache(self) -> str:
         return f"{self.root}/remembered/{self.topic}"
 
     @property
     def retired(self) -> str:
         return f"{self.root}/retired/{self.topic}"
 
-    def file(self, partition: int, first: int, last: int, suffix: str = "avro") -> str:
+    def file(self, partition: int, first: int, last: int, suffix: str) -> str:
         """Path below raw(partition) or quarantine(partition): bucket and file name."""
         if not 0 <= first <= last or first // BUCKET != last // BUCKET:
             raise ValueError(f"offsets {first}..{last} are no range within one bucket of {BUCKET}")
@@ -96,7 +96,7 @@ def bucket(offset: int) -> str:
 
 
 def parse(name: str) -> Range | None:
-    """The range that a file's name states; None for a name that is none of ours."""
+    """The range in a file's name; None if the name is not a landed file's."""
     match = _FILE.match(name.rsplit("/", 1)[-1])
     return Range(int(match["first"]), int(match["last"]), name) if match else None
 
@@ -104,7 +104,7 @@ def parse(name: str) -> Range | None:
 def visible(names: Iterable[str]) -> list[Range]:
     """The files that readers see, in order of offsets: a range contained in another is hidden.
 
-    So a compacted file replaces its parts in the one moment in which it appears.
+    So a compacted file replaces its parts at the moment it appears.
     """
     ranges = sorted(filter(None, map(parse, names)), key=lambda r: (r.first, -r.last, r.name))
     seen: list[Range] = []
@@ -114,19 +114,19 @@ def visible(names: Iterable[str]) -> list[Range]:
     return seen
 
 
-def temporary(path: str) -> str:
-    """A name beside `path` for a file that will be renamed to it; who dies before that leaves it to compaction."""
+def temporary_path(path: str) -> str:
+    """A path beside `path` for a file that will be renamed to it; compaction deletes it if its writer dies before."""
     folder, name = path.rsplit("/", 1)
     return f"{folder}/_{name}.{uuid.uuid4().hex}{_TEMPORARY}"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary` gave this name."""
+    """Whether `temporary_path` made this name."""
     return name.startswith("_") and name.endswith(_TEMPORARY)
 
 
 def split(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """`first`..`last` cut where buckets end."""
+    """`first`..`last`, split where buckets end."""
     while first <= last:
         end = min(last, (first // BUCKET + 1) * BUCKET - 1)
         yield first, end
@@ -134,5 +134,5 @@ def split(first: int, last: int) -> Iterator[tuple[int, int]]:
 
 
 def quality_report(root: str, table: str, number: int) -> str:
-    """Where a job tells what it found wrong with its rows of a batch; there is none where nothing is wrong."""
+    """Path of a job's quality findings about its rows of a batch; the file exists only if there are any."""
     return f"{root}/quality/{table}/batch={number}.json"

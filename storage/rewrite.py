@@ -1,4 +1,4 @@
-"""A file of raw/ or of an export gets its name when it is whole, or takes the place of the one that has it."""
+"""Writes a file under a temporary name and renames it to its final one, which may be that of a file to replace."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
-from storage.layout import temporary
+from storage.layout import temporary_path
 
 
 def rewrite(fs: Hdfs, path: str, write: Callable[[str], Any], overwrite: bool = False) -> None:
-    """Has `write` make a file under a name of its own, and check it, then gives it the name `path` in one step.
+    """Calls `write` with a temporary path, to write and check the file, then renames it to `path` in one step.
 
-    Raises what `write` raises, and FileExistsError when the name is taken; then nothing is left of the file.
+    Raises what `write` raises, and FileExistsError if `path` is taken; then the temporary file is deleted.
     """
-    unfinished = temporary(path)
+    unfinished = temporary_path(path)
     try:
         write(unfinished)
         fs.rename(unfinished, path, overwrite)

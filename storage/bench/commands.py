@@ -1,6 +1,4 @@
-"""clickstream bench sink: how fast records land, beside what could be reached and beside Spark. clickstream bench
-history: what proof of them costs when there are many.
-"""
+"""Commands bench sink and bench history: how fast records land, and what the ledger of a long history costs."""
 
 from __future__ import annotations
 
@@ -10,18 +8,9 @@ from typing import Any
 
 import click
 
+from infra.options import AS_JSON
 from infra.settings import Settings
 from ingest.bench.commands import bench
-
-_TITLES = {
-    "limit": "consume only",
-    "avro": "Avro",
-    "avro_two_processes": "Avro, 2 processes",
-    "parquet": "Parquet",
-    "parquet_two_processes": "Parquet, 2 processes",
-    "spark_avro": "Spark Avro",
-    "spark_parquet": "Spark Parquet",
-}
 
 
 @bench.command("sink")
@@ -29,7 +18,7 @@ _TITLES = {
 @click.option("--partitions", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Medians are of these.")
 @click.option("--peer", type=click.Choice(["spark", "none"]), default="spark", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+@AS_JSON
 def sink(events: int, partitions: int, rounds: int, peer: str, as_json: bool) -> dict[str, Any]:
     """The sink from Kafka to HDFS, beside plain consumption and Spark. Needs a running Kafka and HDFS."""
     from rich.console import Console
@@ -49,7 +38,7 @@ def sink(events: int, partitions: int, rounds: int, peer: str, as_json: bool) ->
 @bench.command("history")
 @click.option("--batches", type=click.IntRange(1), default=8_760, show_default=True, help="Hours of a year.")
 @click.option("--partitions", type=click.IntRange(1), default=16, show_default=True, help="With a file a batch.")
-@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+@AS_JSON
 def history(batches: int, partitions: int, as_json: bool) -> dict[str, Any]:
     """Ledger, audit, rebuild and a sink's start on so many small files, which it makes. Needs Kafka and HDFS."""
     from rich.console import Console
@@ -92,7 +81,7 @@ def _print(facts: dict[str, Any]) -> None:
         column.justify, column.no_wrap = "right", True
     for name, seen in facts["results"].items():
         table.add_row(
-            _TITLES[name],
+            _title(name),
             f"{seen['events_per_second']:,}",
             _number(seen["to_limit"], ".2f"),
             _number(seen["to_spark"], ".1f"),
@@ -106,11 +95,20 @@ def _print(facts: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for name, reason in facts["skipped"].items():
-        console.print(f"{_TITLES[name]}: {reason}", style="yellow", highlight=False)
+        console.print(f"{_title(name)}: {reason}", style="yellow", highlight=False)
     click.echo(
         f"{facts['events']:,} events in {facts['partitions']} partitions, medians of {facts['rounds']} rounds,\nwith "
         f"the start of the processes, on {facts['cores']} cores; load: the machine's average before each. Each "
-        "output holds exactly the ids that were produced. Spark Avro: raw values; Spark Parquet: from JSON."
+        "output holds exactly the ids that were produced. Spark Avro: raw values; Spark in columns: from JSON."
+    )
+
+
+def _title(name: str) -> str:
+    """A contestant's title: "avro_two_processes" -> "Avro, 2 processes"."""
+    if name == "limit":
+        return "consume only"
+    return " ".join(word.capitalize() for word in name.removesuffix("_two_processes").split("_")) + (
+        ", 2 processes" if name.endswith("_two_processes") else ""
     )
 
 

@@ -1,4 +1,4 @@
-"""The limit that the sink is measured against: the topic is consumed as the sink does, and nothing is done with it.
+"""The limit for the sink: consumes the topic with the sink's configuration and drops the records.
 
 Run as `python -m storage.bench.consume COUNT` with the settings in the environment; prints a line when it is done.
 """
@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from infra.errors import ServiceError
 from infra.settings import Settings
-from storage.source import config
+from storage.sink.consumer import config
 
 _BATCH = 1_000
 _PATIENCE_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""Who takes part in the sink's bench: plain consumption, the sink itself, and Spark Structured Streaming."""
+"""The contestants of the sink's bench: plain consumption, the sink, and Spark Structured Streaming."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from infra import jars
 from infra.errors import DependencyError, ServiceError
-from infra.rules import Sink
-from infra.services.jvm import java_home
-from infra.serving import free_port
+from infra.jars.jvm import java_home
 from infra.settings import Settings
-from infra.submit import spark_home
+from infra.spark.submit import spark_home
 from infra.topics import end_offsets
-from storage import batches, ledger
-from storage.batches import Cut
+from infra.web.serving import free_port
+from storage.batches import cuts, ledger
+from storage.batches.cuts import Cut
 from storage.bench.measure import Processes, Program, first_line, logs_of, measure
 from storage.bench.output import Output, read_back
+from storage.formats import FORMATS
+from storage.formats.format import Format
 from storage.hdfs import Hdfs
 from storage.layout import Layout
 
@@ -30,19 +31,18 @@ _PROJECT = Path(__file__).parents[2]
 _PEER = _PROJECT / "processing" / "bench" / "spark_sink.py"
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 900
-Format = Literal["avro", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be landed: the settings name the topics, `json_topic` has the same events as JSON."""
+    """The input of a turn: the topics of the settings, and `json_topic` with the same events as JSON."""
 
     settings: Settings
     json_topic: str
     ids: set[str]
 
     def own(self, name: str, **sink: Any) -> Settings:
-        """Settings with a group and an HDFS root for one turn."""
+        """Settings with a consumer group and an HDFS root of this turn's own."""
         settings = self.settings
         return settings.model_copy(
             update={
@@ -52,28 +52,28 @@ class Task:
         )
 
 
-Contestant = Callable[[Task, str], dict[str, Any]]  # plays a turn, under a name of its own; what it was seen to do
+Contestant = Callable[[Task, str], dict[str, Any]]  # (task, name of the turn) -> measurements
 
 
 def consume(task: Task, name: str) -> dict[str, Any]:
-    """The limit: librdkafka with the sink's configuration, and nothing done with what comes."""
+    """The limit: librdkafka with the sink's configuration, and records are dropped."""
     command = [sys.executable, "-m", "storage.bench.consume", str(len(task.ids))]
     program = Program(command, environment(task.own(name)), ends=True)
     cost, _ = measure(name, [program], task.settings.home, first_line)
     return asdict(cost)
 
 
-def sink(format_: Format, processes: int = 1) -> Contestant:
-    """`clickstream sink`, from its start until files account for all offsets up to the topic's end."""
+def sink(suffix: str, processes: int = 1) -> Contestant:
+    """`clickstream sink`, from its start until files cover all offsets up to the topic's end."""
 
     def play(task: Task, name: str) -> dict[str, Any]:
-        settings = task.own(name, **({"format": format_} if format_ != "avro" else {}))
+        settings = task.own(name, format=suffix)
         fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
-        cut = batches.take(fs, layout, "bench", lambda: end_offsets(settings, layout.topic))
+        cut = cuts.take(fs, layout, "bench", lambda: end_offsets(settings, layout.topic))
         programs = [sink_program(settings) for _ in range(processes)]
         logs = logs_of(name, settings.home, processes)
         cost, said = measure(name, programs, settings.home, lambda running: _landed(fs, layout, cut, running, logs))
-        if missing := ledger.landing(fs, layout, cut).missing:
+        if missing := ledger.current(fs, layout, cut).missing:
             raise ServiceError("sink", f"offsets are not accounted for: {missing}")
         shares = [sum(line["records"] for line in published(text, layout.topic)) for text in said]
         return asdict(cost) | _checked(fs, f"{settings.hdfs.root}/raw/{layout.topic}", task) | {"shares": shares}
@@ -81,26 +81,30 @@ def sink(format_: Format, processes: int = 1) -> Contestant:
     return play
 
 
-def spark(format_: Format) -> Contestant:
-    """Structured Streaming, until all that was there is committed: values into Avro, or JSON into typed Parquet."""
+def spark(suffix: str) -> Contestant:
+    """Structured Streaming until all records are committed: values into Avro, or JSON into typed columns."""
 
     def play(task: Task, name: str) -> dict[str, Any]:
         settings = task.own(name)
         root = f"{settings.hdfs.address}{settings.hdfs.root}"
-        program = Program(_submit(task, format_, root), environment(settings, spark=True), ends=True)
+        program = Program(_submit(task, FORMATS[suffix], root), environment(settings, spark=True), ends=True)
         cost, _ = measure(name, [program], settings.home, first_line)
         return asdict(cost) | _checked(Hdfs(settings), f"{settings.hdfs.root}/files", task)
 
     return play
 
 
-def missing_parquet() -> str:
-    """Why the sink can't write Parquet; empty if it can."""
-    return "" if "format" in Sink.model_fields else "the setting sink.format does not exist"
+def missing_format(suffix: str) -> str:
+    """Reason why the sink can't write this format; empty if it can."""
+    try:
+        FORMATS[suffix].require(False)
+    except DependencyError as error:
+        return str(error)
+    return ""
 
 
 def missing_spark(settings: Settings) -> str:
-    """Why Spark can't take part; empty if it can. Downloads its jars where they are not there yet."""
+    """Reason why Spark can't take part; empty if it can. Downloads its jars if they are missing."""
     if settings.kafka.properties:
         return "kafka.properties are librdkafka's, Spark would need Java's"
     if find_spec("pyspark") is None:
@@ -114,11 +118,11 @@ def missing_spark(settings: Settings) -> str:
 
 
 def _landed(fs: Hdfs, layout: Layout, cut: Cut, running: Processes, logs: Sequence[Path]) -> None:
-    """HDFS is asked when a sink has said something, as it does of each file: to be asked costs processor time too."""
+    """Waits until the cut has landed; lists HDFS only after a sink has logged a file: that takes processor time."""
     deadline, said = time.monotonic() + _PATIENCE_SECONDS, -1
     while True:
         size = sum(log.stat().st_size for log in logs)
-        if size != said and sum(len(file.part) for file in batches.files(fs, layout, cut)) >= cut.offsets:
+        if size != said and sum(len(file.part) for file in cuts.files(fs, layout, cut)) >= cut.offsets:
             return
         said = size
         if any(process.poll() is not None for process in running):
@@ -129,13 +133,13 @@ def _landed(fs: Hdfs, layout: Layout, cut: Cut, running: Processes, logs: Sequen
 
 
 def published(text: str, topic: str) -> list[Any]:
-    """The log's lines of files of this topic."""
+    """The log lines of this topic's published files."""
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     return [line for line in lines if line["event"] == "published" and f"/{topic}+" in line["file"]]
 
 
 def _checked(fs: Hdfs, folder: str, task: Task) -> dict[str, Any]:
-    """What was left there, and deletes it. Raises ServiceError unless it is each event, once."""
+    """Reads the output back and deletes it. Raises ServiceError unless it holds each event exactly once."""
     output: Output = read_back(fs, folder, task.ids)
     fs.delete(folder, recursive=True)
     if not output.exact:
@@ -145,14 +149,14 @@ def _checked(fs: Hdfs, folder: str, task: Task) -> dict[str, Any]:
 
 
 def sink_program(settings: Settings) -> Program:
-    """`clickstream sink`, with metrics at a port that is free."""
+    """`clickstream sink`, with its metrics on a free port."""
     own = settings.sink.model_copy(update={"metrics_port": free_port("127.0.0.1")})
     command = [sys.executable, "-m", "infra.cli", "sink"]
     return Program(command, environment(settings.model_copy(update={"sink": own})))
 
 
 def environment(settings: Settings, spark: bool = False) -> dict[str, str]:
-    """The settings, and the code that this process runs."""
+    """Environment variables of the settings, and of the code that this process runs."""
     environment = settings.to_env() | {"PYTHONPATH": str(_PROJECT)}
     if spark:
         environment |= {"JAVA_HOME": str(java_home(settings)), "PYSPARK_PYTHON": sys.executable}
@@ -162,7 +166,7 @@ def environment(settings: Settings, spark: bool = False) -> dict[str, str]:
 
 
 def _submit(task: Task, format_: Format, root: str) -> list[str]:
-    """Java's own choices of compiler and collector are left alone: it is to be as fast as it can."""
+    """The command line of Spark, with Java's default compilers and collector, so that it is as fast as it can be."""
     settings = task.settings
     conf = {
         "spark.master": settings.spark.master,
@@ -177,6 +181,6 @@ def _submit(task: Task, format_: Format, root: str) -> list[str]:
         "spark.ui.showConsoleProgress": "false",
     }
     options = [part for name, value in conf.items() for part in ("--conf", f"{name}={value}")]
-    topic = settings.kafka.topic if format_ == "avro" else task.json_topic
+    what, topic = ("columns", task.json_topic) if format_.columnar else ("values", settings.kafka.topic)
     submit = str(spark_home() / "bin" / "spark-submit")
-    return [submit, *options, str(_PEER), settings.kafka.address, topic, format_, root]
+    return [submit, *options, str(_PEER), settings.kafka.address, topic, what, format_.spark_source, root]

@@ -1,6 +1,6 @@
-"""What proof costs where history is long: so many batches of small files, made up, and each command timed on them.
+"""Measures ledger, audit and rebuild on a long history: many batches of small files, which are generated.
 
-The files are the sink's own, of one record each, which is in Kafka too, so that a sink can go on behind them.
+The files are the sink's own, of one record each. The records are in Kafka, too, so that a sink can go on after them.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from typing import Any
 from infra.errors import ServiceError
 from infra.settings import Settings
 from infra.topics import temporary_topics
-from ingest import codec
-from storage import batches
-from storage.batches import Cut
+from ingest.event import codec
+from storage.batches import cuts
+from storage.batches.cuts import Cut
 from storage.bench.contestants import environment, published, sink_program
 from storage.bench.load import events, produce_evenly
 from storage.bench.measure import Cost, Program, first_line, logs_of, measure
-from storage.bench.place import folder_of, own_settings
+from storage.bench.scratch import folder_of, own_settings
+from storage.formats import FORMATS
+from storage.formats.format import Format
+from storage.formats.schemas import SchemaRegistry
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from storage.partition import PartitionWriter, Records
-from storage.rolling import Limits
-from storage.schemas import Registry
+from storage.sink.rolling import Limits
+from storage.sink.writer import PartitionWriter, Records
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-_WRITERS = 192  # closing a small file takes HDFS some tenths of a second, in which nobody works
+_WRITERS = 192  # threads: HDFS takes some tenths of a second to close a small file
 _PATIENCE_SECONDS = 600
 _ONE_EACH = Limits(max_bytes=1 << 30, max_records=1, max_age_seconds=1e9)
 Step = Callable[[str], None]
 
 
 def run(settings: Settings, count: int, partitions: int, progress: Step) -> dict[str, Any]:
-    """The facts of `count` batches with a file in each partition. Raises ServiceError where a command fails."""
+    """Facts of `count` batches with a file in each partition. Raises ServiceError if a command fails."""
     with tempfile.TemporaryDirectory() as home:
         own = own_settings(settings, Path(home), partitions)
         with temporary_topics(own), folder_of(own):
@@ -47,7 +49,7 @@ def run(settings: Settings, count: int, partitions: int, progress: Step) -> dict
             values = [codec.encode(made) for made in events(count + 1)]
             produce_evenly(own, values)
             fs, layout = Hdfs(own), Layout(own.hdfs.root, own.kafka.topic)
-            _land(fs, layout, values[:count], partitions, progress)
+            _land(fs, layout, FORMATS[own.sink.format], values[:count], partitions, progress)
             cuts = _cut(fs, layout, count, partitions, progress)
             results = {}
             for name, cost in _costs(own, layout, cuts[-1].name):
@@ -68,7 +70,7 @@ def run(settings: Settings, count: int, partitions: int, progress: Step) -> dict
 
 
 def _costs(own: Settings, layout: Layout, newest: str) -> Iterator[tuple[str, Callable[[], Cost]]]:
-    """What is measured, in this order: the title, and how. What one has counted the next one finds."""
+    """(title, measurement) in order: what one command stores the next one finds."""
 
     def command(*words: str) -> Callable[[], Cost]:
         program = Program([sys.executable, "-m", "infra.cli", *words, "--json"], environment(own), ends=True)
@@ -84,7 +86,7 @@ def _costs(own: Settings, layout: Layout, newest: str) -> Iterator[tuple[str, Ca
 
 
 def _restart(own: Settings, layout: Layout) -> Cost:
-    """A sink that closes a file after each record, until the first is published."""
+    """Cost of a sink that closes a file after each record, until the first one is published."""
     settings = own.model_copy(update={"sink": own.sink.model_copy(update={"max_records": 1})})
     (log,) = logs_of("sink", own.home, 1)
 
@@ -100,8 +102,8 @@ def _restart(own: Settings, layout: Layout) -> Cost:
     return measure("sink", [sink_program(settings)], own.home, landed)[0]
 
 
-def _land(fs: Hdfs, layout: Layout, values: Sequence[bytes], partitions: int, progress: Step) -> None:
-    """Gives each value a file of its own, in each partition."""
+def _land(fs: Hdfs, layout: Layout, format_: Format, values: Sequence[bytes], partitions: int, progress: Step) -> None:
+    """Writes each value into a file of its own, in each partition."""
 
     def create(file: tuple[str, Sequence[bytes]]) -> None:
         path, chunks = file
@@ -110,15 +112,19 @@ def _land(fs: Hdfs, layout: Layout, values: Sequence[bytes], partitions: int, pr
     with ThreadPoolExecutor(_WRITERS) as pool:
         for partition in range(partitions):
             progress(f"landing {len(values) * partitions:,} files: partition {partition + 1} of {partitions}")
-            for _ in pool.map(create, _files(layout, partition, values)):
+            for _ in pool.map(create, _files(layout, format_, partition, values)):
                 pass
 
 
-def _files(layout: Layout, partition: int, values: Sequence[bytes]) -> Iterator[tuple[str, Sequence[bytes]]]:
-    """Path and content of each."""
-    registry = Registry()
+def _files(
+    layout: Layout, format_: Format, partition: int, values: Sequence[bytes]
+) -> Iterator[tuple[str, Sequence[bytes]]]:
+    """(path, content) of each file."""
+    registry = SchemaRegistry()
     registry.add(codec.SCHEMA)
-    writer = PartitionWriter(layout, partition, 0, codec_="zstandard", limits=_ONE_EACH, registry=registry)
+    writer = PartitionWriter(
+        layout, partition, 0, format_=format_, codec_="zstandard", limits=_ONE_EACH, registry=registry
+    )
     for offset, value in enumerate(values):
         writer.append(Records.of([(offset, _millis(offset), None, value)]), lambda _: "kafka")
         sealed = writer.sealed.popleft()
@@ -126,8 +132,8 @@ def _files(layout: Layout, partition: int, values: Sequence[bytes]) -> Iterator[
 
 
 def _cut(fs: Hdfs, layout: Layout, count: int, partitions: int, progress: Step) -> list[Cut]:
-    """One behind each record, an hour apart."""
-    cuts = [
+    """Writes a cut after each record, an hour apart."""
+    made = [
         Cut(
             name=f"hour-{number:06d}",
             number=number,
@@ -141,12 +147,12 @@ def _cut(fs: Hdfs, layout: Layout, count: int, partitions: int, progress: Step) 
     progress(f"writing {count:,} cuts")
 
     def write(cut: Cut) -> None:
-        for path in (batches.link_path(layout, cut.number), batches.name_path(layout, cut.name)):
+        for path in (cuts.link_path(layout, cut.number), cuts.name_path(layout, cut.name)):
             fs.create(path, [cut.to_json()], create_parents=True)
 
     with ThreadPoolExecutor(_WRITERS) as pool:
-        list(pool.map(write, cuts))
-    return cuts
+        list(pool.map(write, made))
+    return made
 
 
 def _millis(offset: int) -> int:

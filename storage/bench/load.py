@@ -1,4 +1,4 @@
-"""What the sink's bench lands: events with ids of their own, encoded as the collector does, and the same as JSON."""
+"""Generates and produces the bench's events: with ids of their own, encoded as in the collector, and as JSON."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ import msgspec
 from infra import topics
 from infra.errors import ServiceError
 from infra.settings import Settings
-from ingest import codec
 from ingest.bench.load import event
-from ingest.events import ClickEvent, as_dict, event_id
-from ingest.protocols import Context
+from ingest.delivery.publisher import producer_config, schema_record
+from ingest.event import codec
+from ingest.event.context import Context
+from ingest.event.event import ClickEvent, as_dict, event_id
 from ingest.protocols.native import parse
-from ingest.publisher import producer_config, schema_record
 
 _RECEIVED_MS = 1_795_000_000_000
-_MODELS = 10_000  # more than an Avro block holds, so that a repetition can't be compressed away
+_MODELS = 10_000  # more than an Avro block holds: a repetition within a block would be compressed away
 _WAIT_SECONDS = 120
-_PATIENT = {"linger.ms": 20, "delivery.timeout.ms": _WAIT_SECONDS * 1000, "log_level": 3}  # nobody waits for an answer
+_PATIENT = {
+    "linger.ms": 20,
+    "delivery.timeout.ms": _WAIT_SECONDS * 1000,
+    "log_level": 3,
+}  # single acknowledgements are not waited for
 _AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0"
 
 
 def events(count: int, seed: int = 7, models: int = _MODELS) -> Iterator[ClickEvent]:
-    """Events of a shop, the same ones at every call; after so many `models` all but the two ids is repeated."""
+    """Events of a shop, the same at every call; after `models` of them everything but the two ids repeats."""
     rng = random.Random(seed)
     context = Context("bench", _RECEIVED_MS, user_agent=_AGENT, ip="192.0.2.0")
     made = [parse(event(rng, _RECEIVED_MS) | _signed_in(rng), context) for _ in range(min(count, models))]
@@ -48,9 +52,9 @@ def _uuid(rng: random.Random) -> str:
 
 
 def produce(settings: Settings, count: int, json_topic: str = "") -> set[str]:
-    """Puts the schema and the events into the topics of `settings`, and into `json_topic` if any; returns the ids.
+    """Produces the schema and the events to the topics of `settings`, and to `json_topic` if given; returns the ids.
 
-    Raises ServiceError unless the topics, which must be new, then hold exactly these.
+    The topics must be new. Raises ServiceError unless they then hold exactly these records.
     """
     producer = _producer_with_schema(settings)
     ids: set[str] = set()
@@ -64,7 +68,7 @@ def produce(settings: Settings, count: int, json_topic: str = "") -> set[str]:
 
 
 def produce_evenly(settings: Settings, values: Sequence[bytes]) -> None:
-    """Puts the schema, and all values into each partition of the topic, which must be new. Raises ServiceError."""
+    """Produces the schema, and all values to each partition of the topic, which must be new. Raises ServiceError."""
     producer = _producer_with_schema(settings)
     for value in values:
         for partition in range(settings.kafka.partitions):
@@ -88,7 +92,7 @@ def _flush(producer: Any, settings: Settings, count: int, json_topic: str = "") 
 
 
 def as_json(made: ClickEvent) -> bytes:
-    """As a plain producer would send it: compact, without what is not there."""
+    """An event as compact JSON without empty fields."""
     present = {name: value for name, value in as_dict(made).items() if value not in (None, {}, ())}
     return json.dumps(present, separators=(",", ":")).encode()
 

@@ -1,4 +1,4 @@
-"""What a program costs: time, processor and memory of its processes, with all that they start."""
+"""Measures a program: time, processor time and memory of its processes and their children."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Processes = Sequence[psutil.Popen]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command line with its whole environment. It is told to end when the work is done, unless it `ends` itself."""
+    """A command line with its whole environment. It is terminated when the work is done, unless it `ends` by itself."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -32,8 +32,8 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`seconds` from the start of the programs until the work was done; processor seconds until they had ended; the
-    greatest sum of their resident memory, as sampled; the machine's load average when they were started."""
+    """`seconds` from the programs' start until the work was done; processor seconds until they ended; the peak of their
+    resident memory together, as sampled; the machine's load average at their start."""
 
     seconds: float
     cpu_seconds: float
@@ -44,9 +44,9 @@ class Cost:
 def measure(
     name: str, programs: Sequence[Program], folder: Path, until: Callable[[Processes], None]
 ) -> tuple[Cost, list[str]]:
-    """Starts the programs at once, waits for `until` to return and for their end: the cost, and what each logged.
+    """Starts the programs, waits for `until` and for their end; returns the cost and each program's log.
 
-    No other child of this process may end meanwhile. Raises ServiceError, with its last words, if one of them fails.
+    No other child of this process may end meanwhile. Raises ServiceError, with its last line, if a program fails.
     """
     logs = logs_of(name, folder, len(programs))
     load, cpu, began = os.getloadavg()[0], _children_cpu(), time.monotonic()
@@ -62,22 +62,22 @@ def measure(
     said = [log.read_text(errors="replace") for log in logs]
     for code, text in zip(codes, said, strict=True):
         if code:
-            raise ServiceError(name, f"ended with code {code}: {last_words(text)}")
+            raise ServiceError(name, f"ended with code {code}: {last_line(text)}")
     return Cost(seconds, _children_cpu() - cpu, peak[0], load), said
 
 
 def logs_of(name: str, folder: Path, programs: int) -> list[Path]:
-    """What each of so many programs writes to its standard error."""
+    """Paths of the programs' logs, which are their standard error."""
     return [folder / f"{name}-{number}.log" for number in range(programs)]
 
 
 def first_line(processes: Processes) -> None:
-    """For `measure`: until each has printed a line, or ended without one."""
+    """For `measure`: waits until each process has printed a line, or ended."""
     for process in processes:
         process.stdout.readline()
 
 
-def last_words(text: str) -> str:
+def last_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
@@ -102,7 +102,7 @@ def _started(program: Program, log: Path) -> Iterator[psutil.Popen]:
 
 @contextmanager
 def _watched(processes: Processes) -> Iterator[list[int]]:
-    """The greatest memory so far, in a list of one, sampled by a thread."""
+    """The peak of their memory so far, in a list of one item, sampled by a thread."""
     peak, over = [0], threading.Event()
 
     def sample() -> None:
@@ -119,7 +119,7 @@ def _watched(processes: Processes) -> Iterator[list[int]]:
 
 
 def _resident(process: psutil.Process) -> int:
-    """Bytes, of the process and all below it."""
+    """Resident bytes of the process and its descendants."""
     total = 0
     with suppress(psutil.NoSuchProcess):
         for member in (process, *process.children(recursive=True)):
@@ -129,6 +129,6 @@ def _resident(process: psutil.Process) -> int:
 
 
 def _children_cpu() -> float:
-    """Of all children that have ended, and of theirs."""
+    """Processor seconds of all children that have ended, and of theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,19 +1,20 @@
-"""What a bench left on HDFS, read back: files, bytes, and the ids of the events in them."""
+"""Reads a bench's output back from HDFS: files, bytes, and the ids of the events in them."""
 
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import fastavro
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 
-from ingest.codec import HEADER_SIZE
-from storage.errors import ContainerError
+from ingest.event.codec import HEADER_SIZE
+from storage.formats import format_of
+from storage.formats.format import Format
 from storage.hdfs import Entry, Hdfs
 
 _ID = slice(HEADER_SIZE + 1, HEADER_SIZE + 37)  # of a Kafka record's value: the body begins with a text of 36 bytes
@@ -32,7 +33,7 @@ _ID_ALONE = {
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Visible files, bytes and records; `exact` when the records' ids are those that were expected, each once."""
+    """Number of files, bytes and records. `exact`: the records have the expected ids, each exactly once."""
 
     files: int
     bytes: int
@@ -41,7 +42,7 @@ class Output:
 
 
 def read_back(fs: Hdfs, folder: str, expected: set[str]) -> Output:
-    """Reads every file below the folder, but for names that readers skip."""
+    """Reads every file below the folder, without names that readers skip."""
     files, found = list(_files(fs, folder)), Counter[str]()
     for file in files:
         found.update(ids(file.name, fs.read(file.path)))
@@ -51,11 +52,13 @@ def read_back(fs: Hdfs, folder: str, expected: set[str]) -> Output:
 
 
 def ids(name: str, data: bytes) -> Iterator[str]:
-    """Of all events of a file: an Avro container of envelopes or of Kafka's values, or Parquet of either form."""
-    if name.endswith(".parquet"):
-        return iter(_of_parquet(data))
-    if not name.endswith(".avro"):
-        raise ContainerError(f"{name} is neither Avro nor Parquet")
+    """Event ids of a file, be it of the sink's envelopes, or of Kafka's values or an event's columns as Spark writes.
+
+    Raises StorageError for a file of no known format.
+    """
+    format_ = format_of(name)
+    if format_.columnar:
+        return iter(_of_columns(format_, data))
     reader: Any = fastavro.reader(io.BytesIO(data))
     if any(field["name"] == "value" for field in reader.writer_schema["fields"]):
         return (row["value"][_ID].decode() for row in reader)
@@ -63,12 +66,14 @@ def ids(name: str, data: bytes) -> Iterator[str]:
     return (row["event"]["event_id"] for row in reader)
 
 
-def _of_parquet(data: bytes) -> list[str]:
-    file = pq.ParquetFile(pa.BufferReader(data))
-    if "event" in file.schema_arrow.names:
-        column = file.read(columns=["event.event_id"]).column("event").combine_chunks().field("event_id")
-    else:
-        column = file.read(columns=["event_id"]).column("event_id")
+def _of_columns(format_: Format, data: bytes) -> list[str]:
+    """Event ids of a columnar file; Arrow names such formats as Spark does."""
+    with open(os.memfd_create("output"), "wb") as file:
+        file.write(data)
+        file.flush()
+        dataset = ds.dataset(f"/proc/self/fd/{file.fileno()}", format=format_.spark_source)
+        place = ("event", "event_id") if "event" in dataset.schema.names else ("event_id",)
+        column = dataset.to_table(columns={"event_id": ds.field(*place)}).column("event_id")
     found: list[str] = column.to_pylist()
     return found
 

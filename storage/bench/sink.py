@@ -1,7 +1,7 @@
-"""The sink beside plain consumption and beside Spark: the same topic, the same HDFS, in turns within one run.
+"""Measures the sink beside plain consumption and Spark: the same topic and the same HDFS, in turns within one run.
 
-Each turn is a program of its own, measured from its start, in a group and a folder of its own; what it wrote is read
-back and must be exactly the events that were produced. Topics and folders of the run are deleted afterwards.
+Each turn is a program with a consumer group and a folder of its own, measured from its start. Its output is read back
+and must be exactly the events that were produced. Topics and folders are deleted afterwards.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,26 @@ from infra.settings import Settings
 from infra.topics import temporary_topics
 from storage.bench import contestants, load
 from storage.bench.contestants import Contestant, Task
-from storage.bench.place import folder_of, own_settings, with_topic
+from storage.bench.scratch import folder_of, own_settings, with_topic
+from storage.formats import FORMATS
 
 Progress = Callable[[str], None]
 Turns = dict[str, list[dict[str, Any]]]
 
 LIMIT = "limit"
-PEER = {
-    "avro": "spark_avro",
-    "avro_two_processes": "spark_avro",
-    "parquet": "spark_parquet",
-    "parquet_two_processes": "spark_parquet",
-}
+PEER = {turn: f"spark_{name}" for name in FORMATS for turn in (name, f"{name}_two_processes")}
 
 
 def run(
     settings: Settings, events: int, partitions: int, rounds: int, peers: bool, progress: Progress
 ) -> dict[str, Any]:
-    """The facts of a whole run. Raises ServiceError where a program fails, or its output is not what was produced."""
+    """Facts of a whole run. Raises ServiceError if a program fails, or its output is not what was produced."""
     progress("looking for what takes part")
     playing, skipped = _contestants(settings, peers)
     turns: Turns = {}
     with tempfile.TemporaryDirectory() as home:
         own = own_settings(settings, Path(home), partitions)
-        json_settings = with_topic(own, f"{own.kafka.topic}-json") if "spark_parquet" in playing else None
+        json_settings = with_topic(own, f"{own.kafka.topic}-json") if _takes_json(playing) else None
         json_topics = temporary_topics(json_settings) if json_settings else nullcontext()
         with temporary_topics(own), json_topics, folder_of(own):
             progress(f"producing {events:,} events")
@@ -89,18 +85,21 @@ def _medians(rounds: Sequence[Mapping[str, Any]], events: int) -> dict[str, Any]
     }
 
 
+def _takes_json(playing: Collection[str]) -> bool:
+    """Whether Spark writes a columnar format: from JSON, which needs a topic of its own."""
+    return any(f"spark_{name}" in playing and FORMATS[name].columnar for name in FORMATS)
+
+
 def _contestants(settings: Settings, peers: bool) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """Who plays, in this order, and who does not, with the reason."""
-    no_parquet = contestants.missing_parquet()
+    """The contestants in order, and the reason of each that can't take part."""
     no_spark = contestants.missing_spark(settings) if peers else "left out (--peer none)"
-    all_: list[tuple[str, Contestant, str]] = [
-        (LIMIT, contestants.consume, ""),
-        ("avro", contestants.sink("avro"), ""),
-        ("avro_two_processes", contestants.sink("avro", 2), ""),
-        ("parquet", contestants.sink("parquet"), no_parquet),
-        ("parquet_two_processes", contestants.sink("parquet", 2), no_parquet),
-        ("spark_avro", contestants.spark("avro"), no_spark),
-        ("spark_parquet", contestants.spark("parquet"), no_spark),
-    ]
+    all_: list[tuple[str, Contestant, str]] = [(LIMIT, contestants.consume, "")]
+    for name in FORMATS:
+        missing = contestants.missing_format(name)
+        all_ += [
+            (name, contestants.sink(name), missing),
+            (f"{name}_two_processes", contestants.sink(name, 2), missing),
+        ]
+    all_ += [(f"spark_{name}", contestants.spark(name), no_spark) for name in FORMATS]
     playing = {name: contestant for name, contestant, reason in all_ if not reason}
     return playing, {name: reason for name, _, reason in all_ if reason}

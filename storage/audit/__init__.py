@@ -1,0 +1,1 @@
+"""Proof that each offset of a topic is on HDFS exactly once."""

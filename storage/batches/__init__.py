@@ -1,0 +1,1 @@
+"""Batches: the cuts between them, the ledger of each, its gates, and the walk over all history."""

@@ -1,0 +1,1 @@
+"""Upkeep of landed files: compaction, retention, redriving of quarantine, erasure of people."""
