@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra import submit
+from infra.options import AS_JSON
 from infra.settings import Settings
+from infra.spark import submit
 from processing.bench.commands import commands as benches
-from storage.proof_commands import AS_JSON, platform
+from storage.cli.context import platform
 
 if TYPE_CHECKING:
-    from processing.registry import Registry, Version
+    from processing.runtime.registry import Registry, Version
 
 _MODEL = click.option(
     "--model",
-    type=click.Choice(["recommender", "clicked", "converted"]),
+    type=click.Choice(["recommender", "ranker", "clicked", "converted"]),
     default="recommender",
     show_default=True,
-    help="What recommends; or what orders candidates, by their chance to be clicked, or to be put into the cart.",
+    help="What recommends; what orders its lists; or what tells the chance of a click, or of the cart.",
 )
 _BATCH = click.option(
     "--batch", metavar="NAME", help="The cut that ends the batch; by default the newest that is curated."
@@ -36,15 +37,15 @@ _BATCH = click.option(
 @AS_JSON
 def train(batch: str | None, as_json: bool) -> dict[str, Any]:
     """Find the best recommender of a batch and the best models of clicks, and register them as challengers."""
-    return _submit(["train_recommender", "train_click_models"], batch, as_json)
+    return _submit(["train_recommender", "build_examples", "train_click_models"], batch, as_json)
 
 
 @click.command()
 @_BATCH
 @AS_JSON
 def evaluate(batch: str | None, as_json: bool) -> dict[str, Any]:
-    """Measure a batch's challenger beside champion and popularity; promote it if the gate lets it pass."""
-    return _submit(["evaluate_recommender"], batch, as_json)
+    """Measure a batch's challenger beside champion and popularity, then the order of its lists; promote what passes."""
+    return _submit(["evaluate_recommender", "train_ranker"], batch, as_json)
 
 
 @click.command()
@@ -59,7 +60,7 @@ def _submit(jobs: list[str], batch: str | None, as_json: bool) -> dict[str, Any]
     """Runs the jobs by spark-submit, with the home's configuration; their logs go to stderr, what they found to
     stdout."""
     from infra.services.cluster import Cluster
-    from storage import ledger
+    from storage.batches import ledger
 
     settings, fs, layout = platform()
     name = batch or ledger.newest_curated(fs, layout).name
@@ -153,12 +154,12 @@ def show(version: str, model: str, as_json: bool) -> dict[str, Any]:
 @AS_JSON
 def decision(batch: str | None, model: str, as_json: bool) -> dict[str, Any]:
     """What the gate said of a batch's challenger, and whose recipe makes the batch's lists."""
-    from processing.training import store
-    from storage import batches, ledger
+    from processing.training import model_files
+    from storage.batches import cuts, ledger
 
     settings, fs, layout = platform()
-    cut = batches.get(fs, layout, batch) if batch else ledger.newest_curated(fs, layout)
-    found = store.in_force(fs, settings.hdfs.root, cut, model)
+    cut = cuts.get(fs, layout, batch) if batch else ledger.newest_curated(fs, layout)
+    found = model_files.in_force(fs, settings.hdfs.root, cut, model)
     facts = {"batch": cut.name, "in_force": found.version, "promoted": found.promoted, "checks": found.checks}
     if as_json:
         click.echo(json.dumps(facts))
@@ -187,8 +188,11 @@ def promote(version: str, despite: str | None, model: str, as_json: bool) -> dic
 @_MODEL
 @AS_JSON
 def rollback(to: str | None, model: str, as_json: bool) -> dict[str, Any]:
-    """Make the champion's predecessor champion again, and show its lists; without those nothing is changed."""
-    from processing.registry import NotPromotable
+    """Make the champion's predecessor champion again, and show its lists; without those nothing is changed.
+
+    The recipe that was taken back returns by `promote` alone: no later batch brings it back by itself.
+    """
+    from processing.runtime.registry import NotPromotable
 
     registry = _registry(model)
     before = registry.get(to) if to else registry.predecessor()
@@ -196,7 +200,7 @@ def rollback(to: str | None, model: str, as_json: bool) -> dict[str, Any]:
     if model == "recommender" and not has_lists:
         instead = f"`clickstream models promote {before.name}` has the next batch make some with its recipe"
         raise NotPromotable(f"{before.name} has no lists that could be shown; {instead}")
-    return _in_force(registry.promote(before.name) if to else registry.rollback(), has_lists, as_json)
+    return _in_force(registry.rollback(to), has_lists, as_json)
 
 
 def _has_lists(version: Version, model: str) -> bool:
@@ -212,7 +216,7 @@ def _has_lists(version: Version, model: str) -> bool:
 
 def _in_force(champion: Version, shown: bool, as_json: bool) -> dict[str, Any]:
     """Points the web app to the champion's own lists if they are to be `shown`. Raises NotShown."""
-    from processing.registry import NotShown
+    from processing.runtime.registry import NotShown
     from storage import exports
     from storage.errors import StorageError
 
@@ -248,7 +252,7 @@ def _facts(version: Version) -> dict[str, Any]:
 
 
 def _registry(model: str) -> Registry:
-    from processing.registry import Registry
+    from processing.runtime.registry import Registry
 
     return Registry(Settings.from_env(), model)
 

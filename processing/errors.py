@@ -1,4 +1,4 @@
-"""What can go wrong in a job.
+"""Errors of jobs.
 
 ProcessingError                 base; the job prints it as one line on stderr
 ├── MissingTable                a table, or its rows of this batch, that an earlier job makes: exit 2
@@ -26,7 +26,7 @@ class ProcessingError(ClickstreamError):
     exit_code = 2
 
 
-class MissingTable(ProcessingError):  # noqa: N818 - the domain's own term
+class MissingTable(ProcessingError):
     """`table` does not exist, or has nothing of `batch`; `job` makes it."""
 
     def __init__(self, table: str, job: str, batch: str | None = None) -> None:
@@ -35,7 +35,7 @@ class MissingTable(ProcessingError):  # noqa: N818 - the domain's own term
         super().__init__(f"table {table} {what}: run {job} first")
 
 
-class NotCurated(ProcessingError):  # noqa: N818
+class NotCurated(ProcessingError):
     """`batch` has not gone through the publish gate: what is made of its events would be made of a part."""
 
     def __init__(self, batch: str) -> None:
@@ -43,7 +43,7 @@ class NotCurated(ProcessingError):  # noqa: N818
         super().__init__(f"batch {batch} is not curated: run curate_events first")
 
 
-class NotLanded(ProcessingError):  # noqa: N818
+class NotLanded(ProcessingError):
     """`missing`: partition -> offsets of `batch` that are not on HDFS."""
 
     exit_code = GATE_CLOSED
@@ -54,7 +54,7 @@ class NotLanded(ProcessingError):  # noqa: N818
         super().__init__(f"batch {batch} has not landed: offsets are missing, {which}")
 
 
-class MissingModel(ProcessingError):  # noqa: N818
+class MissingModel(ProcessingError):
     """Nothing was trained, or decided, for `batch`; `job` does it."""
 
     def __init__(self, batch: str, path: str, job: str) -> None:
@@ -62,7 +62,7 @@ class MissingModel(ProcessingError):  # noqa: N818
         super().__init__(f"no model of batch {batch} at {path}: run {job} first")
 
 
-class Superseded(ProcessingError):  # noqa: N818
+class Superseded(ProcessingError):
     """Application `newer` of the same job and batch was submitted after `own`."""
 
     exit_code = 1
@@ -72,7 +72,7 @@ class Superseded(ProcessingError):  # noqa: N818
         super().__init__(f"{own} gives way to {newer}, the same job and batch submitted later")
 
 
-class UnbalancedBatch(ProcessingError):  # noqa: N818
+class UnbalancedBatch(ProcessingError):
     """`differences` maps a partition to (landed, curated, duplicates, invalid) that do not add up."""
 
     exit_code = GATE_CLOSED
@@ -86,7 +86,7 @@ class UnbalancedBatch(ProcessingError):  # noqa: N818
         super().__init__(f"batch {batch} does not balance: " + "; ".join(lines))
 
 
-class OutOfOrder(ProcessingError):  # noqa: N818
+class OutOfOrder(ProcessingError):
     """`earlier` comes before `batch` and was not curated yet: whose event is first could not be told."""
 
     exit_code = 1
@@ -97,7 +97,7 @@ class OutOfOrder(ProcessingError):  # noqa: N818
         super().__init__(f"batch {batch} {why}: run curate_events on it first")
 
 
-class WrongSchema(ProcessingError):  # noqa: N818
+class WrongSchema(ProcessingError):
     """`column` of `table` is of type `found`, and should be `wanted`."""
 
     def __init__(self, table: str, column: str, found: str, wanted: str) -> None:
@@ -105,7 +105,7 @@ class WrongSchema(ProcessingError):  # noqa: N818
         super().__init__(f"table {table}: column {column} is {found}, this version writes {wanted}")
 
 
-class BadRows(ProcessingError):  # noqa: N818
+class BadRows(ProcessingError):
     """`findings` of the checks on `table`; which rows they are about is told in `report`, a file on HDFS."""
 
     exit_code = GATE_CLOSED
@@ -115,7 +115,7 @@ class BadRows(ProcessingError):  # noqa: N818
         super().__init__(f"table {table}, batch {batch}, not published: {'; '.join(findings)}: see {report}")
 
 
-class NotErased(ProcessingError):  # noqa: N818
+class NotErased(ProcessingError):
     """`failed`: path of a landed file -> why whoever is to be forgotten may still be in it."""
 
     exit_code = GATE_CLOSED

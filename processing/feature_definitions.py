@@ -1,4 +1,4 @@
-"""What a feature is: a number that a subject's events before a moment tell. Pure and without dependencies.
+"""Definitions of features: a feature is a number computed from a subject's events before a moment. Pure.
 
 Three readers give the same values: `compute`, for one subject at one moment, as a server without Spark does;
 `feature_values.snapshot`, for all subjects at one moment; `feature_values.at_moments`, for each subject at moments of
@@ -23,7 +23,7 @@ _MONDAY = 4 * _DAY  # the first one after 1970-01-01, a Thursday
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many events of these types there are in the window; without one, ever."""
+    """Number of events of these types in the window; without a window, ever."""
 
     name: str
     event_types: tuple[str, ...]
@@ -32,7 +32,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How many clicks impressions at their places in their lists would have got, were all items alike."""
+    """Clicks expected of impressions by their places in lists alone, as if all items were alike."""
 
     name: str
     window: timedelta
@@ -49,13 +49,20 @@ class Decayed:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """(over + strength * prior) / (under + strength): `prior` is what is assumed of a subject without a history."""
+    """(over + strength * prior) / (under + strength): `prior` is what is assumed of a subject without a history.
+
+    Of two counts it is a share, and `over` counts no more than `under`: a tracker may send clicks without impressions.
+    """
 
     name: str
     over: Count
     under: Count | Expected
     prior: float
     strength: float
+
+    @property
+    def is_share(self) -> bool:
+        return isinstance(self.under, Count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,8 @@ PAIR: Sequence[Feature] = (
     Decayed("affinity", WEIGHTS, _SEVEN_DAYS),
     Recency("days_since_act", _ACTS),
 )
+LONGEST_WINDOW = _THIRTY_DAYS
+
 # Of two items; their events are what `follows` gives. None remembers more than COVISIT_DAYS.
 COVISIT: Sequence[Feature] = tuple(_VIEWS[1:])
 COVISIT_DAYS = 30
@@ -157,7 +166,7 @@ def _value(feature: Feature, before: list[Occurrence], at: int) -> float | None:
             return math.fsum(weight * math.pow(0.5, age) for weight, age in ages)
         case Rate(_, over, under, prior, strength):
             hits, tries = _value(over, before, at) or 0.0, _value(under, before, at) or 0.0
-            return (hits + strength * prior) / (tries + strength)
+            return ((min(hits, tries) if feature.is_share else hits) + strength * prior) / (tries + strength)
         case Recency(_, types):
             last = max((time for time, type_, _ in before if type_ in types), default=None)
             return None if last is None else (at - last) / _DAY

@@ -1,4 +1,4 @@
-"""What jobs do, once, on a few rows in a folder on this machine: run while Java notes which classes that takes."""
+"""Runs the work of all jobs once, on a few rows in a local folder, while Java records which classes it loads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from processing import features, iceberg, publish, quality, sessions
-from processing.tables import EVENTS, SESSIONS
-from processing.training import als
+from processing.algorithms import als
+from processing.events import sessions
+from processing.tables import event_times, iceberg, publish, quality
+from processing.tables.schemas import EVENTS, SESSIONS
 
 _KNOWN = {
     "batch": "1",
@@ -33,12 +34,12 @@ def rehearse(spark: SparkSession, folder: str) -> None:
     events = iceberg.read_batch(spark, EVENTS, 1).persist()
     built = sessions.build(events, timedelta(minutes=30)).withColumn("person_id", F.col("visitor_id"))
     publish.replace_matching(spark, SESSIONS, sessions.replacement(built, built.limit(0)), "rehearsal", _approve)
-    features.newest(events)
+    event_times.newest(events)
     weighed = events.groupBy("visitor_id", "item_id").agg(F.count("*").cast("double").alias("weight"))
-    model = als.fit(weighed, als.Recipe(iterations=2))
+    model = als.fit(weighed, {"iterations": 2})
     if model is not None:
         model.save(f"{folder}/model")
-        als.load(spark, f"{folder}/model").top(events.select("visitor_id").distinct(), weighed, 3).collect()
+        als.load(spark, {}, f"{folder}/model").top(events.select("visitor_id").distinct(), weighed, 3).collect()
 
 
 def _approve(written: DataFrame) -> None:

@@ -1,0 +1,1 @@
+"""Recommenders, click models and jobs measured on data of your own."""

@@ -1,13 +1,17 @@
 """Anybody's ratings or sessions from a file: CSV, TSV, JSON lines or Parquet, gzipped or not; ids become
 integers.
+
+Ids are texts: 007 is not 7, and an id of 20 digits is no number that is rounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,6 +30,8 @@ _NAMES = {
     "timestamp": ("timestamp", "time", "order", "occurred_at"),
 }
 _IDS = ("user", "session", "item")
+_ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+IsText = Callable[[str], bool]  # whether a column of this name is read as texts, whatever they look like
 
 
 class FileError(ClickstreamError):
@@ -36,9 +42,12 @@ class FileError(ClickstreamError):
         super().__init__(f"{path}: {reason}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ratings:
-    """One row a rating. `users` and `items` index the ids in `user_ids` and `item_ids`; `times` may be missing."""
+    """One row a rating, compared by identity.
+
+    `users` and `items` index the ids in `user_ids` and `item_ids`; `times` may be missing.
+    """
 
     users: npt.NDArray[np.int64]
     items: npt.NDArray[np.int64]
@@ -119,8 +128,8 @@ def _together(paths: tuple[Path, ...], tables: list[pa.Table]) -> tuple[dict[str
 
 def _columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> pa.Table:
     """Ids as strings, everything else as numbers."""
-    table = read_table(path)
-    by_name = {name.split(":")[0].strip().lower(): name for name in table.column_names}
+    table = read_table(path, _is_id)
+    by_name = {_usual(name): name for name in table.column_names}
     found = {}
     for column in (*needed, *optional):
         present = [by_name[name] for name in _NAMES[column] if name in by_name]
@@ -132,40 +141,81 @@ def _columns(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> 
         if values.null_count:
             raise FileError(path, f"column {column!r} has {values.null_count} empty values")
         try:
-            found[column] = values.cast(pa.string()) if column in _IDS else _numbers(values)
+            found[column] = values if column in _IDS else _numbers(values)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise FileError(path, f"column {column!r}: {error}") from error
     return pa.table(found)
 
 
+def _usual(name: str) -> str:
+    return name.split(":")[0].strip().lower()
+
+
+def _is_id(name: str) -> bool:
+    return any(_usual(name) in _NAMES[column] for column in _IDS)
+
+
 def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """As they are; of times, in whatever unit, only their order and their distances count."""
+    """Values as doubles; times in whatever unit, as only their order and their distances count."""
     if pa.types.is_temporal(values.type):
         values = values.cast(pa.timestamp("ms")).cast(pa.int64())
     return values.cast(pa.float64())
 
 
-def read_table(path: Path) -> pa.Table:
-    """By its suffix, but for .gz: a tab in the first line means that it separates the columns. Raises FileError for one
-    that can't be read, has no rows, or a column twice."""
-    table = _read(path)
+def read_table(path: Path, is_text: IsText = lambda name: False) -> pa.Table:
+    """Reads a table by its suffix, but for .gz: a tab in the first line means that it separates the columns. An empty
+    text is null. Raises FileError for one that can't be read, has no rows, or a column twice."""
+    try:
+        table = _read(path, is_text)
+    except (OSError, pa.ArrowInvalid, msgspec.DecodeError) as error:
+        raise FileError(path, str(error)) from error
     if not len(table):
         raise FileError(path, "no rows")
     if len(set(table.column_names)) < len(table.column_names):
         raise FileError(path, f"a column is there twice: {', '.join(table.column_names)}")
+    for number, name in enumerate(table.column_names):
+        if is_text(name):
+            table = table.set_column(number, name, _texts(path, name, table[name]))
     return table
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, is_text: IsText) -> pa.Table:
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if kind == ".parquet":
+        return pq.read_table(path)
+    with pa.input_stream(str(path), compression="detect") as stream:
+        data = stream.read()
+    if kind in (".jsonl", ".ndjson", ".json"):
+        return _read_json(data, is_text)
+    parsed = csv.ParseOptions(delimiter="\t" if b"\t" in data.split(b"\n", 1)[0] else ",")
+    names = csv.open_csv(pa.BufferReader(data), parse_options=parsed).schema.names
+    texts = csv.ConvertOptions(column_types={name: pa.string() for name in names if is_text(name)})
+    return csv.read_csv(pa.BufferReader(data), parse_options=parsed, convert_options=texts)
+
+
+def _read_json(data: bytes, is_text: IsText) -> pa.Table:
+    """JSON lines; numbers and truth values of text columns are put into quotes as they are written."""
+    lines, texts = [], set[str]()
+    for line in data.splitlines():
+        if line.strip():
+            row = _ROW.decode(line)
+            plain = {name: bytes(raw) for name, raw in row.items() if is_text(name)}
+            texts |= plain.keys()
+            if unquoted := {name: raw for name, raw in plain.items() if raw[:1] not in b'"n[{'}:
+                quoted = {name: msgspec.Raw(b'"%s"' % raw) for name, raw in unquoted.items()}
+                line = msgspec.json.encode({**row, **quoted})
+            lines.append(line)
+    schema = pa.schema([(name, pa.string()) for name in sorted(texts)])
+    return json.read_json(
+        pa.BufferReader(b"\n".join(lines)), parse_options=json.ParseOptions(explicit_schema=schema if texts else None)
+    )
+
+
+def _texts(path: Path, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
-        if kind == ".parquet":
-            return pq.read_table(path)
-        with pa.input_stream(str(path), compression="detect") as stream:
-            data = stream.read()
-        if kind in (".jsonl", ".ndjson", ".json"):
-            return json.read_json(pa.BufferReader(data))
-        delimiter = "\t" if b"\t" in data.split(b"\n", 1)[0] else ","
-        return csv.read_csv(pa.BufferReader(data), parse_options=csv.ParseOptions(delimiter=delimiter))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise FileError(path, str(error)) from error
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        texts = values.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise FileError(path, f"column {name!r}: {error}") from error
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from pyspark.sql import SparkSession
 
-from infra.services.jvm import java_home
+from infra.jars.jvm import java_home
 from infra.settings import Settings
 
 _LOGGING = """\

@@ -1,4 +1,4 @@
-"""What the commands of the benches share: names of algorithms, numbers with their intervals."""
+"""Options and cells that the commands of the benches share: names of algorithms, numbers with their intervals."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Spark as a peer of the sink (`clickstream bench sink`): all of a topic into files, by Structured Streaming.
 
-    spark-submit spark_sink.py BROKERS TOPIC avro|parquet ROOT
+    spark-submit spark_sink.py BROKERS TOPIC values|columns FORMAT ROOT
 
-avro: Kafka's values as they are; parquet: JSON read with the contract's schema. Both are compressed by zstandard, as
-the sink's files are. Prints a line once everything is committed.
+values: Kafka's, as they are; columns: JSON read with the contract's schema. Both are compressed by zstandard, as the
+sink's files are. Prints a line once everything is committed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from processing.raw import SCHEMA_DDL
+from processing.events.raw import SCHEMA_DDL
 
 
-def rows(records: DataFrame, format_: str) -> DataFrame:
+def rows(records: DataFrame, what: str) -> DataFrame:
     """What is written of Kafka's records."""
-    if format_ == "avro":
+    if what == "values":
         return records.select("value")
     envelope = StructType.fromDDL(SCHEMA_DDL)
     assert isinstance(envelope, StructType)
@@ -29,7 +29,7 @@ def rows(records: DataFrame, format_: str) -> DataFrame:
 
 
 def main() -> None:
-    brokers, topic, format_, root = sys.argv[1:]
+    brokers, topic, what, format_, root = sys.argv[1:]
     spark = SparkSession.builder.appName("bench").getOrCreate()
     records = (
         spark.readStream.format("kafka")
@@ -39,11 +39,11 @@ def main() -> None:
         .load()
     )
     query = (
-        rows(records, format_)
+        rows(records, what)
         .writeStream.format(format_)
         .option("path", f"{root}/files")
         .option("checkpointLocation", f"{root}/checkpoint")
-        .option("compression", "zstandard" if format_ == "avro" else "zstd")
+        .option("compression", "zstandard" if what == "values" else "zstd")
         .trigger(availableNow=True)
         .start()
     )

@@ -2,9 +2,10 @@
 
 The sessions that the batch's events lie in or join are built anew from all their events and replace the old ones in one
 commit: a late event may join two sessions, and a rerun changes nothing; what the batch does not touch is not read. Bots
-have sessions too, marked is_bot; events of anonymous mode, which have no visitor, have none. identities tells since
-when which visitor is known as which user; person_id is whom a session's visitor was known as when it ended, and follows
-what a late event tells. Gap: processing.session_gap_minutes; after a change of it run all batches again.
+have sessions too, marked is_bot; events of anonymous mode, which have no visitor, have none. identities tells when
+which visitor was seen as which user; person_id is the session's own user, else as whom its visitor was last seen before
+it ended, and follows what a late event tells. Gap: processing.session_gap_minutes; after a change of it run all batches
+again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import iceberg, identities, job, sessions
-from processing.job import Job
-from processing.tables import EVENTS, IDENTITIES, SESSIONS
-from storage import ledger
+from processing.events import identities, sessions
+from processing.runtime import job
+from processing.runtime.job import Job
+from processing.tables import iceberg, partitions
+from processing.tables.schemas import EVENTS, IDENTITIES, SESSIONS
+from storage.batches import ledger
 
 _COLUMNS = (
     *("batch", "event_id", "event_type", "occurred_at", "sequence", "visitor_id", "anonymous_id", "user_id"),
@@ -33,18 +36,21 @@ def work(this: Job) -> dict[str, Any]:
         iceberg.create(this.spark, table)
     events = iceberg.read(this.spark, EVENTS).select(*_COLUMNS).filter(F.col("visitor_id").isNotNull())
     new = events.filter(F.col("batch") == this.batch).persist()
-    current, known = iceberg.read(this.spark, SESSIONS), iceberg.read(this.spark, IDENTITIES)
-    linked = this.settle(identities.news(identities.links(new), known))
+    current = iceberg.read(this.spark, SESSIONS)
+    known = iceberg.read(this.spark, IDENTITIES).filter(partitions.condition(new, IDENTITIES).format(""))
+    linked = this.settle(identities.news(identities.links(new, this.gap), known))
     spans = this.settle(sessions.spans(new, this.gap))
     touched = this.settle(sessions.affected(sessions.between(current, spans, this.gap), spans, this.gap))
     built = sessions.build(new.unionByName(others(this, events, touched)), this.gap)
-    renamed = current.join(linked.select("visitor_id").distinct(), on="visitor_id", how="left_semi")
-    renamed = renamed.join(touched.select("session_id"), on="session_id", how="left_anti").drop("person_id")
+    renamed = identities.told_of(current, linked)
+    renamed = renamed.join(touched.select("session_id"), on="session_id", how="left_anti")
+    renamed = renamed.withColumnRenamed("person_id", "was")
     links = known.join(linked.select("identity_id"), on="identity_id", how="left_anti").unionByName(linked)
-    rows = identities.resolve(built.unionByName(renamed), "session_id", "ended_at", links)
-    rows = this.settle(rows.select(*SESSIONS.columns))
+    rows = identities.resolve(built.unionByName(renamed, allowMissingColumns=True), "session_id", "ended_at", links)
+    is_new = F.col("was").isNull() | (F.col("was") != F.col("person_id"))
+    rows = this.settle(rows.filter(is_new).select(*SESSIONS.columns))
     this.replace_matching(SESSIONS, sessions.replacement(rows, touched))
-    # Last, since what is new among them also says whose sessions are to be renamed.
+    # Last: a rerun finds by the new links whose sessions are still to be renamed.
     this.replace_matching(IDENTITIES, linked.withColumn("gone", F.lit(False)))
     of_batch = rows.filter(F.array_contains("batches", this.batch))
     ledger.record_sessions(this.fs, this.layout, this.cut.name)

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from processing import export, job
-from processing.job import Job
+from processing.recommend import export
+from processing.runtime import job
+from processing.runtime.job import Job
 
 
 def work(this: Job) -> dict[str, Any]:

@@ -9,7 +9,7 @@ unseen ones share the last. Rows of the rarer label weigh more, so that both lab
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from multiprocessing.pool import ThreadPool
@@ -34,14 +34,14 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from processing.training.catalog import CLASSIFIERS
+from processing.training import CLASSIFIERS
 
 Parameters = Mapping[str, Any]
 Grid = Sequence[Parameters]
 
 PLACES = 30  # categories of a column that are told apart
 _LEAST = 1e-6
-_ROWS = 100_000  # in a partition, of what this process has read
+_ROWS = 100_000  # in a partition of rows that this process sends to Spark
 _FIXED: Mapping[str, Parameters] = {
     "gbt": {"maxIter": 30, "stepSize": 0.2, "subsamplingRate": 0.7, "minInstancesPerNode": 10},
     "forest": {"numTrees": 60, "minInstancesPerNode": 5},
@@ -77,7 +77,7 @@ class Classifier:
 
     @classmethod
     def load(cls, url: str) -> Classifier:
-        """What `save` wrote."""
+        """Reads what `save` wrote."""
         [row] = SparkSession.active().read.text(f"{url}/facts").collect()
         return cls(PipelineModel.load(f"{url}/pipeline"), **json.loads(row.value))
 
@@ -102,7 +102,7 @@ def fit(
         raise ValueError(
             f"{algorithm!r} is none of {', '.join(CLASSIFIERS)}" if numeric or categorical else "no columns"
         )
-    prepared_by = Pipeline(stages=_preparation(algorithm, numeric, categorical)).fit(frame)
+    prepared_by = Pipeline(stages=_preparation(algorithm, numeric, categorical, _unknown(frame, numeric))).fit(frame)
     prepared = prepared_by.transform(frame).select(
         "_features", F.col(_quoted(label)).cast("double").alias("_label"), F.col(_quoted(fold)).alias("_fold")
     )
@@ -124,10 +124,23 @@ def frame_of(spark: SparkSession, table: pa.Table) -> DataFrame:
     return spark.createDataFrame(table).coalesce(1 + len(table) // _ROWS)
 
 
-def _preparation(algorithm: str, numeric: Sequence[str], categorical: Sequence[str]) -> list[Any]:
-    """Columns under short names of ours, then `_features`: numbers first, in their order, then categories."""
+def _unknown(frame: DataFrame, numeric: Sequence[str]) -> set[str]:
+    """The columns without any number, which have no median."""
+    numbers = [F.col(_quoted(name)).cast("double") for name in numeric]
+    known = (
+        frame.agg(*[F.count(F.when(~F.isnan(number), number)) for number in numbers]).collect()[0] if numeric else []
+    )
+    return {name for name, count in zip(numeric, known, strict=True) if not count}
+
+
+def _preparation(
+    algorithm: str, numeric: Sequence[str], categorical: Sequence[str], unknown: Collection[str]
+) -> list[Any]:
+    """Columns under short names of ours, then `_features`: numbers first, in their order, then categories. The
+    `unknown` are 0 for everybody, now and when the model scores."""
     numbers, texts = range(len(numeric)), range(len(categorical))
-    casts = [f"CAST({_quoted(name)} AS DOUBLE) AS _n{at}" for at, name in enumerate(numeric)]
+    values = ["0" if name in unknown else _quoted(name) for name in numeric]
+    casts = [f"CAST({value} AS DOUBLE) AS _n{at}" for at, value in enumerate(values)]
     casts += [f"CAST({_quoted(name)} AS STRING) AS _t{at}" for at, name in enumerate(categorical)]
     stages: list[Any] = [SQLTransformer(statement=f"SELECT *, {', '.join(casts)} FROM __THIS__")]
     imputed, places = [f"_m{at}" for at in numbers], [f"_p{at}" for at in texts]

@@ -2,18 +2,18 @@
 
 recall, nDCG, MAP and MRR are means over users with bootstrap intervals. Coverage is the part of all known items that
 any list shows. Novelty (Zhou et al. 2010) is the mean over what is shown of -log2 of the share of visitors who had met
-the item, in bits. A difference is paired: of the same users.
+the item, in bits. A difference is paired: of the same users, with the interval of Student's t.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from processing import metrics
-from processing.metrics import Estimate, bootstrap
+from processing.training import metrics
+from processing.training.metrics import Estimate, bootstrap, paired
 
 K = 10
 POPULAR = "popular"
@@ -27,13 +27,15 @@ METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str], int], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who counts: what was relevant, and the first K of each contestant."""
+    """A user of the holdout: the relevant items, and the first K of each contestant. `new_items`: what the user met of
+    items that nobody had met before, which no contestant can know."""
 
     visitor_id: str
     relevant: list[str]
     device: str
     is_new: bool
     lists: dict[str, list[str]]
+    new_items: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,23 @@ def ndcg(users: Sequence[User], contestant: str) -> float | None:
 def difference(users: Sequence[User], ours: str, theirs: str) -> Estimate:
     """Paired, of nDCG."""
     pairs = zip(per_user(users, ours, "ndcg"), per_user(users, theirs, "ndcg"), strict=True)
-    return bootstrap([our - their for our, their in pairs])
+    return paired([our - their for our, their in pairs])
 
 
-def compare(users: Sequence[User], contestants: Sequence[str], shares: Mapping[str, float], items: int) -> list[Result]:
+def compare(
+    users: Sequence[User],
+    contestants: Sequence[str],
+    shares: Mapping[str, float],
+    items: int,
+    cold: Sequence[User] = (),
+) -> list[Result]:
     """A result for each contestant and segment. `shares`: item -> the share of visitors who had met it; `items`: how
-    many are known."""
+    many are known. `cold` users, of whom nothing was known, and items that were `new` are segments apart: they are not
+    among `all`."""
+    apart = {
+        "visitors=cold": list(cold),
+        "items=new": [replace(user, relevant=list(user.new_items)) for user in users if user.new_items],
+    }
     return [
         Result(
             contestant,
@@ -94,7 +107,7 @@ def compare(users: Sequence[User], contestants: Sequence[str], shares: Mapping[s
             *_variety([user.lists[contestant] for user in some], shares, items),
         )
         for contestant in contestants
-        for segment, some in segments(users).items()
+        for segment, some in (segments(users) | {name: some for name, some in apart.items() if some}).items()
     ]
 
 

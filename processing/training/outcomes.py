@@ -19,14 +19,13 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from processing import features
-from processing.classification_metrics import Bin, evaluate, log_losses, reliability
+from processing.algorithms.recipes import Recipe
 from processing.feature_definitions import COVISIT, ITEM, PAIR, VISITOR, season
-from processing.metrics import Estimate, bootstrap_ratio
-from processing.training import classifiers
-from processing.training.catalog import CLASSIFIERS
+from processing.tables import event_times
+from processing.training import CLASSIFIERS, classifiers
+from processing.training.classification_metrics import Bin, evaluate, log_losses, reliability
 from processing.training.classifiers import Classifier
-from processing.training.recipe import Recipe
+from processing.training.metrics import Estimate, bootstrap_ratio
 
 CLICKED, CONVERTED = OUTCOMES = ("clicked", "converted")
 EVERYBODY = "all"  # the segment
@@ -43,7 +42,7 @@ NUMERIC = (
 CATEGORICAL = ("device_type",)
 QUANTILE = 0.8
 LEAST = 20  # examples of each label that a fold needs
-MAX_JUDGED = 100_000  # examples of the holdout, about; beyond, visitors of the lowest hash: the same at every run
+MAX_JUDGED = 100_000  # examples of the holdout, about; of more, those of the visitors with the lowest hash
 _FOLDS, _HASHES, _SEED = 2, 1_000_003, 42
 Vector = npt.NDArray[np.float64]
 
@@ -80,12 +79,12 @@ class Scored:
         labels, said = self.labels[rows], self.said[contestant][rows]
         if not 0 < labels.sum() < len(labels):
             return None
-        estimates = evaluate(labels, said, resamples=200)
+        estimates = evaluate(labels, said, self.visitors[rows], resamples=200)
         saved = self.saved(contestant, BASELINE, rows)
         return Judged(contestant, segment, len(labels), int(labels.sum()), estimates, saved, reliability(labels, said))
 
     def saved(self, by: str, instead_of: str, rows: npt.NDArray[np.bool_] | None = None) -> Estimate:
-        """How much log loss an example saves, on average; the interval is over visitors."""
+        """Mean log loss saved per example; the interval is over visitors."""
         chosen = np.ones(len(self.labels), dtype=bool) if rows is None else rows
         labels, visitors = self.labels[chosen], self.visitors[chosen]
         less = log_losses(labels, self.said[instead_of][chosen]) - log_losses(labels, self.said[by][chosen])
@@ -105,12 +104,12 @@ def examples(rows: DataFrame) -> DataFrame:
 
 
 def split_at(rows: DataFrame) -> int | None:
-    """When four fifths of the examples had happened, in milliseconds since 1970; None without any."""
-    return features.moment(rows, F.col("time"), QUANTILE)
+    """The time by which four fifths of the examples had happened, in milliseconds since 1970; None without any."""
+    return event_times.moment(rows, F.col("time"), QUANTILE)
 
 
 def parts(rows: DataFrame, split: int) -> tuple[DataFrame, DataFrame]:
-    """What comes before the split, and the rest."""
+    """The rows before the split, and the rest."""
     return rows.filter(F.col("time") < split), rows.filter(F.col("time") >= split)
 
 
@@ -140,7 +139,7 @@ def fit(rows: DataFrame, outcome: str, recipe: Recipe) -> Classifier:
 
 
 def score(models: Mapping[str, Classifier], train: DataFrame, held: DataFrame, outcome: str) -> Scored:
-    """What each model says of the holdout, and what is known of it without one."""
+    """Probabilities of the holdout's rows by each model and by the baseline."""
     share = train.agg(F.avg(outcome)).collect()[0][0]
     known = F.col(PLACE) if outcome == CLICKED else F.lit(share)
     kept = min(1.0, MAX_JUDGED / max(held.count(), 1))
@@ -166,8 +165,8 @@ def score(models: Mapping[str, Classifier], train: DataFrame, held: DataFrame, o
 
 
 def values(rows: DataFrame) -> DataFrame:
-    """(name, value) of all numbers that models learn from, one below the other, without those that are not known, and
-    without the clock: other hours than the champion's are no drift."""
+    """(name, value, visitor_id) of all numbers that models learn from, one below the other, without those that are not
+    known, and without the clock: other hours than the champion's are no drift."""
     names = [name for name in NUMERIC if name not in season(0)]
-    numbers = rows.select(*[F.col(name).cast("double").alias(name) for name in names])
-    return numbers.unpivot([], [*names], "name", "value").filter(F.col("value").isNotNull())
+    numbers = rows.select("visitor_id", *[F.col(name).cast("double").alias(name) for name in names])
+    return numbers.unpivot(["visitor_id"], [*names], "name", "value").filter(F.col("value").isNotNull())

@@ -1,35 +1,32 @@
 """Which recipe is best: Optuna over algorithms and parameters, by nDCG@10 on a time split inside the train part.
 
 Each algorithm's own parameters come first, then TPE (Bergstra et al. 2011) with a fixed seed looks further, until the
-budget is spent; at the end the best recipes of the three best algorithms are blended with a few weights. Explicit ALS
-has its parameters from a grid on RMSE, by MLlib's CrossValidator, or by its TrainValidationSplit of many ratings. With
-one job at a time and no limit of minutes the same data and budget give the same recipe.
+budget is spent; at the end the best recipes of the three best algorithms are blended with a few weights, and whatever
+is best is tried together with what does best for those who have met few items. An algorithm that has a way of its own
+to choose parameters is asked once. With one job at a time and no limit of minutes the same data and budget give the
+same recipe.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.ml.evaluation import RegressionEvaluator
-from pyspark.ml.tuning import CrossValidator, ParamGridBuilder, TrainValidationSplit
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from infra.errors import DependencyError
-from processing.training import als, evaluation, recommenders
+from processing.algorithms import algorithm, recipes
+from processing.algorithms.blend import CANDIDATES, fuse
+from processing.algorithms.interface import Choices
+from processing.algorithms.recipes import BLEND, BY_HISTORY, Recipe
+from processing.training import comparison, evaluation
 from processing.training.comparison import K, ndcg
 from processing.training.evaluation import Holdout
-from processing.training.recipe import Recipe
-from processing.training.recommenders import BLEND, CANDIDATES
 
-MIN_USERS = 20  # with fewer the choice would be a toss of a coin
-_FEW = 500_000  # ratings; of more one split tells as much as three folds
-_FOLDS, _PARTITIONS, _SEED = 3, 16, 42
-_GRID: Mapping[str, Sequence[Any]] = {"rank": (8, 16), "regularization": (0.05, 0.2)}
+MIN_USERS = 20  # with fewer the choice would be chance
+_FEW = (1, 3)  # items at most
 _WEIGHTS = ((1.0, 1.0, 1.0), (1.0, 0.5, 0.5), (1.0, 0.5, 0.25), (1.0, 1.0, 0.0), (1.0, 0.5, 0.0))
 
 
@@ -69,28 +66,31 @@ def search(held: Holdout | None, budget: Budget) -> Found:
     the first algorithm with its own parameters."""
     n_users = held.users.count() if held is not None else 0
     if held is None or n_users < MIN_USERS or budget.trials < 1:
-        return Found(recommenders.complete(Recipe(budget.algorithms[0])), [], n_users)
+        return Found(recipes.complete(Recipe(budget.algorithms[0])), [], n_users)
     tried = _Tried(held)
     _study(budget, tried)
     best = tried.best_of_each()
     if len(best) > 1:
         tried.blends(best[:3])
+        tried.by_history(best)
     trials = tried.trials
     return Found(max(trials, key=lambda trial: trial.ndcg or 0.0).recipe, trials, n_users)
 
 
 class _Tried:
-    """What was tried on one holdout; a recipe that comes again is not fitted again."""
+    """Trials on one holdout; a recipe that was tried is not fitted again."""
 
     def __init__(self, held: Holdout) -> None:
         self._held, self._seen = held, held.train.interactions
         self._results: dict[str, tuple[Trial, DataFrame | None]] = {}
-        self._grid: dict[str, Any] = {}
+        self._tuned: dict[str, dict[str, Any]] = {}
 
-    def grid(self, jobs: int) -> dict[str, Any]:
-        """The grid's choice for explicit ALS, made once."""
-        self._grid = self._grid or explicit_grid(self._seen, jobs)
-        return self._grid
+    def tuned(self, name: str, jobs: int) -> dict[str, Any]:
+        """The parameters that an algorithm chooses itself, chosen once."""
+        tune = algorithm(name).tune
+        if tune is not None and name not in self._tuned:
+            self._tuned[name] = tune(self._seen, jobs)
+        return self._tuned[name]
 
     @property
     def trials(self) -> list[Trial]:
@@ -98,14 +98,26 @@ class _Tried:
 
     def reach(self, recipe: Recipe) -> float:
         """The nDCG of a recipe's lists, 0 where there is nothing to learn from."""
-        recipe = recommenders.complete(recipe)
+        recipe = recipes.complete(recipe)
         key = json.dumps(recipe.to_dict(), sort_keys=True)
         if key not in self._results:
-            model = recommenders.fit(self._held.train, recipe)
+            model = recipes.fit(self._held.train, recipe)
             top = None if model is None else model.top(self._held.users, self._seen, CANDIDATES).persist()
-            reached = ndcg(evaluation.lists({"tried": _first(top)}, self._held), "tried") if top is not None else None
+            reached = (
+                ndcg(evaluation.listed_users({"tried": _first(top)}, self._held), "tried") if top is not None else None
+            )
             self._results[key] = Trial(recipe, reached), top
+            self._release(recipe.algorithm)
         return self._results[key][0].ndcg or 0.0
+
+    def _release(self, algorithm: str) -> None:
+        """Of an algorithm only the lists of its best trial are needed again; those of others would fill the disk."""
+        done = list(self._results.items())  # other threads add to it
+        tried = [(key, *result) for key, result in done if result[0].recipe.algorithm == algorithm]
+        best = max(tried, key=lambda one: one[1].ndcg or 0.0)[0]
+        for key, _, top in tried:
+            if top is not None and key != best:
+                top.unpersist()
 
     def best_of_each(self) -> list[tuple[Trial, DataFrame]]:
         """The best recipe of each algorithm that reached anything, best first."""
@@ -128,10 +140,29 @@ class _Tried:
             name = "_".join(str(int(weight * 100)) for weight in weights)
             documents = [recipe.to_dict() | {"weight": weight} for recipe, _, weight in used]
             recipes[name] = Recipe(BLEND, {"members": documents})
-            tops[name] = recommenders.fuse([(top, weight) for _, top, weight in used], K)
-        users = evaluation.lists(tops, self._held)
+            tops[name] = fuse([(top, weight) for _, top, weight in used], K)
+        users = evaluation.listed_users(tops, self._held)
         for name, recipe in recipes.items():
-            self._results[name] = Trial(recipe, ndcg(users, name)), None
+            self._results[name] = Trial(recipe, ndcg(users, name)), tops[name]
+
+    def by_history(self, alone: list[tuple[Trial, DataFrame]]) -> None:
+        """Tries the best recipe so far for those who have met more than a few items, and for the others the one of
+        `alone` that does best for them."""
+        best, top = max(self._results.values(), key=lambda one: one[0].ndcg or 0.0)
+        tops = {"best": top, **{trial.recipe.algorithm: of for trial, of in alone}}
+        users = evaluation.listed_users({name: _first(of) for name, of in tops.items()}, self._held)
+        met = {row["visitor_id"]: row["count"] for row in self._seen.groupBy("visitor_id").count().collect()}
+        for most in _FEW:
+            few = [user for user in users if met[user.visitor_id] <= most]
+            if not MIN_USERS <= len(few) <= len(users) - MIN_USERS:
+                continue
+            trial, _ = max(alone, key=lambda one: ndcg(few, one[0].recipe.algorithm) or 0.0)
+            name = trial.recipe.algorithm
+            if (ndcg(few, name) or 0.0) > (ndcg(few, "best") or 0.0):
+                both = {"members": [trial.recipe.to_dict(), best.recipe.to_dict()], "most": most}
+                gained = sum(comparison.per_user(few, name, "ndcg")) - sum(comparison.per_user(few, "best", "ndcg"))
+                reached = round((best.ndcg or 0.0) + gained / len(users), 6)
+                self._results[f"few {most}"] = Trial(Recipe(BY_HISTORY, both), reached), None
 
 
 def _first(top: DataFrame | None) -> DataFrame | None:
@@ -147,74 +178,25 @@ def _study(budget: Budget, tried: _Tried) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def objective(trial: Any) -> float:
-        algorithm = trial.suggest_categorical("algorithm", budget.algorithms)
-        if algorithm == "als_explicit":
-            return tried.reach(Recipe(algorithm, tried.grid(budget.jobs)))
-        return tried.reach(Recipe(algorithm, {name: ask(trial) for name, ask in _space(algorithm).items()}))
+        name = trial.suggest_categorical("algorithm", budget.algorithms)
+        if algorithm(name).tune is not None:
+            return tried.reach(Recipe(name, tried.tuned(name, budget.jobs)))
+        return tried.reach(Recipe(name, _suggested(trial, name)))
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=42))
-    for algorithm in budget.algorithms[: budget.trials]:
-        defaults = recommenders.ALGORITHMS[algorithm].defaults
-        asked = {f"{algorithm}.{name}": defaults[name] for name in _space(algorithm)}
-        study.enqueue_trial({"algorithm": algorithm, **asked})
+    for name in budget.algorithms[: budget.trials]:
+        known = algorithm(name)
+        varied = {} if known.tune else {f"{name}.{key}": known.defaults[key] for key in known.space}
+        study.enqueue_trial({"algorithm": name, **varied})
     study.optimize(objective, n_trials=budget.trials, timeout=budget.minutes * 60 or None, n_jobs=budget.jobs)
 
 
-def _space(algorithm: str) -> Mapping[str, Callable[[Any], Any]]:
-    """Parameter -> how a trial is asked for its value."""
-
-    def number(name: str, low: float, high: float) -> Callable[[Any], Any]:
-        return lambda trial: trial.suggest_float(f"{algorithm}.{name}", low, high, log=low > 0)
-
-    def one_of(name: str, *values: Any) -> Callable[[Any], Any]:
-        return lambda trial: trial.suggest_categorical(f"{algorithm}.{name}", values)
-
-    spaces: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
-        "als": {
-            "rank": one_of("rank", 8, 16, 32),
-            "regularization": number("regularization", 0.01, 1.0),
-            "alpha": number("alpha", 1.0, 40.0),
-        },
-        "ease": {
-            "regularization": number("regularization", 1.0, 2_000.0),
-            "weighted": one_of("weighted", False, True),
-        },
-        "cooccurrence": {
-            "similarity": one_of("similarity", "jaccard", "cosine"),
-            "half_life_days": one_of("half_life_days", 0.0, 1.0, 7.0, 30.0),
-        },
-        "sessions": {
-            "steps": one_of("steps", 1, 3, 5, 10, 20),
-            "half_life_days": number("half_life_days", 1.0, 90.0),
-            "backward": number("backward", 0.0, 1.0),
-        },
-        "popular": {"window_days": one_of("window_days", 0.0, 1.0, 3.0, 7.0)},
-    }
-    return spaces.get(algorithm, {})
-
-
-def explicit_grid(interactions: DataFrame, jobs: int, few: int = _FEW) -> dict[str, Any]:
-    """Of the grid's parameters of explicit ALS those of the least RMSE: in a cross-validation, of more than `few` pairs
-    on a single split. Folds and partitions are hashes of the pairs, so that the same pairs give the same."""
-    indexed, _, _ = als.index(interactions)
-    folded = indexed.withColumn("fold", F.pmod(F.xxhash64("visitor", "item"), F.lit(_FOLDS)).cast("int")).persist()
-    count = folded.count()
-    estimator = als.estimator(als.Recipe(explicit=True), count)
-    grid = ParamGridBuilder().addGrid(estimator.rank, [*_GRID["rank"]])
-    grid = grid.addGrid(estimator.regParam, [*_GRID["regularization"]])
-    rmse = RegressionEvaluator(metricName="rmse", labelCol="rating", predictionCol="prediction")
-    choices = grid.build()
-    tried: dict[str, Any] = {
-        "estimator": estimator,
-        "estimatorParamMaps": choices,
-        "evaluator": rmse,
-        "parallelism": jobs,
-    }
-    if count <= few:
-        errors = CrossValidator(**tried, numFolds=_FOLDS, foldCol="fold").fit(folded).avgMetrics
-    else:
-        pairs = folded.repartition(_PARTITIONS, "visitor", "item")
-        errors = TrainValidationSplit(**tried, trainRatio=1 - 1 / _FOLDS, seed=_SEED).fit(pairs).validationMetrics
-    errors = [float("inf") if math.isnan(error) else error for error in errors]
-    best = choices[errors.index(min(errors))]
-    return {"rank": best[estimator.rank], "regularization": best[estimator.regParam]}
+def _suggested(trial: Any, name: str) -> dict[str, Any]:
+    """Parameters out of the algorithm's space, as the trial suggests them."""
+    parameters = {}
+    for key, values in algorithm(name).space.items():
+        if isinstance(values, Choices):
+            parameters[key] = trial.suggest_categorical(f"{name}.{key}", values.grid)
+        else:
+            parameters[key] = trial.suggest_float(f"{name}.{key}", values.low, values.high, log=values.low > 0)
+    return parameters

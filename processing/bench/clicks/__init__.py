@@ -1,0 +1,1 @@
+"""Models of clicks and conversions on anybody's examples or impressions."""

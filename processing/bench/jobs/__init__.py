@@ -1,0 +1,1 @@
+"""Durations of jobs on synthetic events, beside DuckDB."""

@@ -1,0 +1,1 @@
+"""Production's recommenders measured on anybody's ratings or sessions, beside baselines."""

@@ -1,0 +1,1 @@
+"""Features of visitors, items and pairs as of a moment, by definitions that training and serving share."""

@@ -1,0 +1,1 @@
+"""Lists in their final order, and their export for the web app."""
