@@ -1,4 +1,4 @@
-"""`clickstream`: only the frame. Each package brings its commands by the entry-point group clickstream.commands."""
+"""The command `clickstream`. Each package adds its commands by the entry-point group clickstream.commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_commands() -> None:
 
 
 def main() -> None:
-    """Runs the command line. A ClickstreamError is its message on stderr and exit code 2, or 75 where it may pass."""
+    """Runs the command line. A ClickstreamError becomes one line on stderr and exit code 2, or 75 if it may pass."""
     gc.disable()  # a collection among what is imported finds nothing
     load_commands()
     gc.enable()

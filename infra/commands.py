@@ -12,9 +12,8 @@ from typing import Any
 import click
 
 from infra.errors import ServiceError
+from infra.options import AS_JSON
 from infra.settings import Settings
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
 
 @click.command()
@@ -38,7 +37,7 @@ def demo(
 @click.command()
 @click.argument("services", nargs=-1)
 @click.option("--with", "extra", type=click.Choice(["yarn", "history"]), multiple=True, help="Also start this.")
-@_AS_JSON
+@AS_JSON
 def up(services: tuple[str, ...], extra: tuple[str, ...], as_json: bool) -> dict[str, float]:
     """Start Kafka, HDFS, Airflow, collector, sink and web app, or just SERVICES; wait until each is well."""
     from rich.console import Console
@@ -74,7 +73,7 @@ def reload() -> list[str]:
 
 
 @click.command()
-@_AS_JSON
+@AS_JSON
 def status(as_json: bool = False) -> dict[str, Any]:
     """Show each service's state, DAGs that can't be read, and the URLs. Exit code 1 unless all are well."""
     from rich.console import Console
@@ -105,8 +104,8 @@ def status(as_json: bool = False) -> dict[str, Any]:
 
 
 def _broken_dags(settings: Settings) -> dict[str, str]:
-    """Our DAG files that Airflow can't read -> why; it goes on with what it read before, or without them."""
-    from infra.orchestrator import Orchestrator
+    """DAG file -> import error. Airflow keeps the version it read before, or does without the DAG."""
+    from infra.airflow.client import Orchestrator
 
     try:
         found = Orchestrator(settings).broken_files()
@@ -127,7 +126,7 @@ def submit(deploy_mode: str | None, conf: tuple[str, ...], job: str, arguments: 
     On YARN it carries the tag by which a retry of the same job and batch finds it and ends it first.
     """
     from infra.services.cluster import Cluster
-    from infra.submit import command
+    from infra.spark.submit import command
 
     settings = Settings.from_env()
     mode = ["--deploy-mode", deploy_mode] if deploy_mode else []
@@ -143,13 +142,13 @@ def submit(deploy_mode: str | None, conf: tuple[str, ...], job: str, arguments: 
 @click.argument("dag")
 @click.option("--conf", multiple=True, metavar="NAME=VALUE", help="A parameter of the DAG; the value may be JSON.")
 @click.option("--wait", is_flag=True, help="Follow the run to its end; exit code 1 if it fails.")
-@_AS_JSON
+@AS_JSON
 @click.pass_context
 def run(context: click.Context, dag: str, conf: tuple[str, ...], wait: bool, as_json: bool) -> dict[str, Any]:
     """Start a run of an Airflow DAG: `clickstream run clickstream_hourly --conf cut=NAME --wait`."""
     from rich.console import Console
 
-    from infra.orchestrator import Orchestrator
+    from infra.airflow.client import Orchestrator
 
     orchestrator = Orchestrator(Settings.from_env())
     if wait:
@@ -184,7 +183,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def _progress(states: Mapping[str, str]) -> str:
-    """One line: how many tasks have ended, and what the others do."""
+    """One line: the number of tasks that have ended, and the state of each other task."""
     ended = [state for state in states.values() if state in ("success", "skipped", "failed", "upstream_failed")]
     told = ("running", "deferred", "up_for_retry")
     busy = [f"{name} {state}" for name, state in states.items() if state in told or state.startswith("waits")]

@@ -1,7 +1,6 @@
-"""The main job: real servers, real clicks, a real DAG run, and a summary whose numbers balance.
+"""`clickstream demo`: starts the servers, replays a log, runs the DAG, and checks that the numbers balance.
 
-It composes the commands that a person would type (`up`, `replay`, `cut`, `report`): each returns its facts, and nothing
-here knows more than they do.
+It calls the commands that a person would type (`up`, `replay`, `cut`, `report`) and uses the facts that they return.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from infra.airflow import secrets
+from infra.airflow.client import Orchestrator
 from infra.errors import ClickstreamError, ServiceError
 from infra.live import live_states
-from infra.orchestrator import Orchestrator
-from infra.services import airflow
 from infra.services.cluster import Cluster
 from infra.settings import Settings
 
@@ -38,7 +37,7 @@ class UnbalancedError(ClickstreamError):
 def play(
     context: click.Context, file: Path | None, format_: str, master: str | None, exit_: bool, json_file: Path | None
 ) -> dict[str, Any]:
-    """All of it; the facts. `file` of None is the log that comes along, `master` of None the settings'."""
+    """Runs the whole demo and returns its facts. Defaults: the bundled log as `file`, the settings' Spark `master`."""
     settings = Settings.from_env()
     if master:
         settings = settings.model_copy(update={"spark": settings.spark.model_copy(update={"master": master})})
@@ -67,7 +66,7 @@ def play(
 
 
 def check(facts: dict[str, Any]) -> None:
-    """The equations that must hold; raises UnbalancedError with all that don't."""
+    """Checks the equations between the stages' counts. Raises UnbalancedError with all that don't hold."""
     held = {
         "lines = accepted + rejected + filtered": facts["lines"]
         == facts["accepted"] + facts["rejected"] + facts["filtered"],
@@ -99,7 +98,7 @@ class _Run:
             cluster.up(states.__setitem__)
 
     def events(self, file: Path | None, format_: str) -> dict[str, Any]:
-        """From the file to the export; all facts of this run's batch."""
+        """Runs every stage from the file to the export; returns the facts of this run's batch."""
         with self.stage("replay"):
             arguments = ["--format", format_, *([str(file)] if file else [])]
             replayed = self._command("replay", *arguments)
@@ -123,14 +122,14 @@ class _Run:
         }
 
     def _command(self, name: str, *arguments: str) -> dict[str, Any]:
-        """What the command `name` returns; it is found among those that the packages bring."""
+        """Calls the command `name` of any package; returns its facts."""
         root = self._context.find_root().command
         assert isinstance(root, click.Group)
         facts: dict[str, Any] = root.commands[name].main([*arguments], prog_name=name, standalone_mode=False)
         return facts
 
     def _spool_drained(self, patience: float = 60.0) -> None:
-        """Accepted events may still be on the collector's disk; the batch must hold them all."""
+        """Waits until the collector's spool is empty, so that the batch holds every accepted event."""
         collector = self._settings.collector
         deadline = time.monotonic() + patience
         while spooled := requests.get(f"{collector.address}/readyz", timeout=5, verify=collector.verify).json()[
@@ -166,4 +165,4 @@ class _Run:
         for name, url in facts["urls"].items():
             self.console.print(f"{name:10} {url}")
         user = self._settings.airflow.username
-        self.console.print(f"Airflow's login: {user} / {airflow.password(self._settings)}", markup=False)
+        self.console.print(f"Airflow's login: {user} / {secrets.password(self._settings)}", markup=False)

@@ -1,7 +1,7 @@
-"""What can go wrong around the platform, before any event is touched.
+"""Errors of settings, servers and dependencies.
 
-ClickstreamError                    every error of this project that a user can act on; the CLI prints it and exits 2,
-                                    or MAY_PASS where `may_pass`
+ClickstreamError                    every error that a user can act on; the CLI prints it and exits with 2,
+                                    or with MAY_PASS if a retry may succeed
 ├── ConfigurationError              settings that are wrong or contradict each other, all of them at once
 ├── ServiceError                    a server did not start, or did not become healthy
 └── DependencyError                 something the machine must bring is missing (a JVM, jars)
@@ -17,7 +17,7 @@ MAY_PASS = 75  # EX_TEMPFAIL, of commands: a server did not answer
 
 
 class ClickstreamError(Exception):
-    """Base of all errors that have a clear message for the person at the terminal; one that `may_pass` is worth a
+    """Base of all errors whose message is for the person at the terminal. `may_pass`: the same command may succeed on a
     retry."""
 
     may_pass = False

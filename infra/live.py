@@ -1,4 +1,4 @@
-"""States on a terminal while one waits for them."""
+"""A live table of states on the terminal."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _PROPERTIES = {
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
-    """What every kafka-python client needs: the address, and those of `kafka.properties` that it has a name for."""
+    """Options of every kafka-python client: the address, and the `kafka.properties` that kafka-python supports."""
     properties = settings.kafka.properties
     return {
         "bootstrap_servers": settings.kafka.address.split(","),
@@ -90,7 +90,7 @@ def ensure_topics(settings: Settings) -> None:
 
 
 def delete_topics(settings: Settings) -> None:
-    """Deletes the platform's topics with all that they hold, where they exist."""
+    """Deletes the platform's topics and their records; ignores topics that don't exist."""
     kafka = settings.kafka
     with admin(settings) as client:
         present = set(client.list_topics())
@@ -101,7 +101,7 @@ def delete_topics(settings: Settings) -> None:
 
 @contextmanager
 def temporary_topics(settings: Settings) -> Iterator[None]:
-    """The platform's topics for a while: they are made, and deleted afterwards with all that they hold."""
+    """Creates the platform's topics, and deletes them and their records at the end of the block."""
     ensure_topics(settings)
     try:
         yield
@@ -110,7 +110,7 @@ def temporary_topics(settings: Settings) -> Iterator[None]:
 
 
 def end_offsets(settings: Settings, topic: str, moment: datetime | None = None) -> dict[int, int]:
-    """partition -> offset of the next record, of all partitions; with a `moment` of the past, of the first that the
+    """End offset of each partition; with a `moment` of the past, the offset of the first record that the
     broker appended then or later. Raises ServiceError when they can't be read."""
     from kafka import TopicPartition
     from kafka.admin import OffsetSpec, OffsetTimestamp
@@ -124,14 +124,14 @@ def end_offsets(settings: Settings, topic: str, moment: datetime | None = None) 
         ends = {tp.partition: at.offset for tp, at in sorted(found.items())}
         if moment is None:
             return ends
-        # Asked last: where nothing was appended since the moment, the end of before is the end of then too.
+        # Read last: if nothing was appended since the moment, the end offset now is also the end offset then.
         since = OffsetTimestamp(int(moment.timestamp() * 1000))
         found = client.list_partition_offsets(dict.fromkeys(partitions, since))
         return ends | {tp.partition: at.offset for tp, at in found.items() if at.offset >= 0}
 
 
 def kafka_problem(settings: Settings) -> str | None:
-    """None when a broker answers, else why not."""
+    """None if a broker answers, else the reason."""
     try:
         with admin(settings, timeout_ms=2_000) as client:
             client.describe_cluster()

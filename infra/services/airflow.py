@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import sys
 import threading
 from datetime import UTC, datetime
@@ -13,9 +11,9 @@ from typing import Any
 
 import requests
 
-from infra import submit
 from infra.services.service import Service, nothing, run_once
 from infra.settings import Settings
+from infra.spark import submit
 
 _PROCESSES = ("api-server", "scheduler", "dag-processor", "triggerer")
 
@@ -56,7 +54,7 @@ def services(settings: Settings, environment: dict[str, str]) -> list[Service]:
 
 
 def spark_connection(settings: Settings) -> dict[str, Any]:
-    """How tasks reach Spark; with the address at which they follow and end a driver in a container of YARN."""
+    """Airflow's connection to Spark; with YARN's address, by which tasks follow and end a driver in a container."""
     spark, extra = settings.spark, {}
     managed = f"http://{settings.hdfs.host}:{spark.yarn_http_port}" if spark.yarn_managed else ""
     if spark.master == "yarn" and spark.deploy_mode == "cluster" and (url := spark.yarn_url or managed):
@@ -65,8 +63,8 @@ def spark_connection(settings: Settings) -> dict[str, Any]:
 
 
 def _make_pools(settings: Settings) -> None:
-    """A task whose pool does not exist would wait for ever."""
-    from infra.orchestrator import Orchestrator
+    """Creates the pools of all jobs: a task whose pool does not exist would wait for ever."""
+    from infra.airflow.client import Orchestrator
 
     orchestrator = Orchestrator(settings)
     for job in submit.jobs():
@@ -91,40 +89,10 @@ def _problem(settings: Settings, component: str) -> str | None:
     return None if status == "healthy" else f"{url} says {component} is {status}"
 
 
-def installation_secrets(settings: Settings) -> dict[str, str]:
-    """Keys and the admin's password, made once per installation and kept in a file that only its owner reads."""
-    file = settings.home / "airflow" / "secrets.json"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        made = {
-            "secret_key": secrets.token_hex(32),
-            "jwt_secret": secrets.token_hex(48),
-            "password": secrets.token_urlsafe(12),
-        }
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(made))
-    known: dict[str, str] = json.loads(file.read_text())
-    return known
-
-
 def first_start(settings: Settings) -> str:
-    """The hour in which this installation was first started, ISO 8601: no interval before it is run."""
+    """The hour of this installation's first start, ISO 8601; no data interval before it is run."""
     file = settings.home / "airflow" / "first_start"
     if not file.exists():
         now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         file.write_text(now.isoformat())
     return file.read_text()
-
-
-def password(settings: Settings) -> str:
-    """That of `airflow.username`: the setting's, else this installation's own."""
-    if settings.airflow.password or not settings.airflow.managed:
-        return settings.airflow.password
-    return installation_secrets(settings)["password"]
-
-
-def write_password_file(settings: Settings) -> None:
-    """The file from which Airflow's simple auth manager reads the admin's password."""
-    file = settings.home / "airflow" / "passwords.json"
-    file.touch(mode=0o600)
-    file.write_text(json.dumps({settings.airflow.username: password(settings)}))

@@ -53,7 +53,7 @@ def _sink(settings: Settings, executable: str, number: int) -> Service:
 
 def _sink_problem(url: str) -> str | None:
     """A sink is well once it owns partitions: before that it lands nothing."""
-    from prometheus_client.parser import text_string_to_metric_families  # see infra.serving.shared_metrics
+    from prometheus_client.parser import text_string_to_metric_families  # see infra.web.serving.shared_metrics
 
     try:
         families = text_string_to_metric_families(requests.get(url, timeout=3).text)

@@ -16,16 +16,14 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from infra import archives, class_archive, jars, submit
 from infra.errors import ConfigurationError, ServiceError
-from infra.services import airflow, apps, hadoop, jvm, kafka, spark
+from infra.jars import jvm
+from infra.services import airflow, apps, configuration, hadoop, kafka, spark
 from infra.services.service import Service
-from infra.services.supervision import Supervisor, end, orphans, socket_path
-from infra.settings import CONFIG_DIR, PREFIX, Settings
+from infra.services.supervision import Supervisor, end, orphans
+from infra.settings import PREFIX, Settings
+from infra.spark import submit
 
-DAGS_FOLDER = Path(__file__).parents[2] / "dags"
 _FREE_BYTES = 2 * 1024**3
 _PATIENCE = 180.0  # seconds that a service may take to become well
 # Stopped last: the sink publishes what it holds before it ends.
@@ -34,13 +32,13 @@ Report = Callable[[str, str], None]  # (service, state)
 
 
 def _to_nobody(service: str, state: str) -> None:
-    """A Report for those who only wait."""
+    """A Report that shows nothing."""
 
 
 class Cluster:
     """The servers of one home: all, or `only` some.
 
-    `extra` names more: `yarn` is a ResourceManager, a NodeManager and the history server, which `history` is alone.
+    `extra` adds `yarn` (ResourceManager, NodeManager and history server) or `history` (the history server alone).
     """
 
     def __init__(self, settings: Settings, extra: Collection[str] = (), only: Collection[str] = ()) -> None:
@@ -53,7 +51,7 @@ class Cluster:
         self._history = managed or "history" in extra or "history" in known
 
     def services(self) -> list[Service]:
-        """Every server, in no order; existing ones of others too."""
+        """Every server, in no order, external ones included."""
         environment = self.environment()
         every = [
             *kafka.services(self.settings, environment),
@@ -69,7 +67,7 @@ class Cluster:
         return [service for service in every if not self._only or service.name in self._only]
 
     def environment(self) -> dict[str, str]:
-        """What every process gets: this process's environment, the settings, and where Java, Spark and Hadoop are."""
+        """The environment of every process: this one's, the settings, and the paths of Java, Spark and Hadoop."""
         settings, python = self.settings, Path(sys.executable)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         return {
@@ -92,9 +90,9 @@ class Cluster:
         }
 
     def up(self, report: Report = _to_nobody) -> dict[str, float]:
-        """Starts what isn't running and waits until all is well; service -> seconds that it took.
+        """Starts what isn't running and waits until all services are healthy. Returns service -> seconds that it took.
 
-        Raises ServiceError or ConfigurationError; what this call started is then stopped again.
+        Raises ServiceError or ConfigurationError, after stopping what this call has started.
         """
         with self._exclusive():
             known = self.supervisor.states()
@@ -107,11 +105,12 @@ class Cluster:
             alive = ("RUNNING", "STARTING", "BACKOFF", "EXITED")
             running = {name for name, info in known.items() if info["statename"] in alive}
             self._check_machine([s for s in services if s.managed and s.name not in running])
-            configuration = self._render([s for s in services if s.managed])
+            managed = [service for service in services if service.managed]
+            rendered = configuration.render(self.settings, managed, yarn=self._yarn)
             if known:
                 self.supervisor.reload()
             else:
-                self.supervisor.launch(configuration, self.environment())
+                self.supervisor.launch(rendered, self.environment())
             try:
                 return self._start_all(services, report)
             except BaseException:
@@ -130,7 +129,7 @@ class Cluster:
             end(orphans(self.settings))
 
     def reload(self) -> list[str]:
-        """Lets collector and web app replace their workers, without an interruption; which of them were asked to."""
+        """Tells collector and web app to replace their workers one by one; returns those that were told."""
         states = self.supervisor.states()
         asked = [service.name for service in self.services() if service.reloads and service.name in states]
         for name in asked:
@@ -156,7 +155,7 @@ class Cluster:
         return found
 
     def _start_all(self, services: list[Service], report: Report) -> dict[str, float]:
-        """Each service as soon as those before it are well, side by side."""
+        """Starts each service as soon as those it depends on are healthy, several at a time."""
         by_name = {service.name: service for service in services}
         order = TopologicalSorter({s.name: [a for a in s.after if a in by_name] for s in services})
         order.prepare()
@@ -193,11 +192,11 @@ class Cluster:
         return f"; its last line: {lines[-1][:300]} (log: {log})"
 
     def log(self, service: str) -> Path:
-        """The file to which a service's output goes."""
+        """The log file of a service."""
         return self.settings.home / "logs" / f"{service}.log"
 
     def _check_unchanged(self) -> None:
-        """What runs keeps the settings that it was started with: others would hold for a part of the servers only."""
+        """Raises ConfigurationError if running servers were started with other settings, which would then be mixed."""
         began, now = self.supervisor.environment(), self.settings.to_env()
         changed = [
             f"{name} has changed since the servers of {self.settings.home} were started: run `clickstream down` first"
@@ -220,58 +219,8 @@ class Cluster:
         if problems:
             raise ConfigurationError(problems)
 
-    def _render(self, services: list[Service]) -> Path:
-        """Writes every configuration file; the path of supervisord's."""
-        home = self.settings.home
-        for folder in ("run", "logs", "data", "conf", "airflow"):
-            (home / folder).mkdir(parents=True, exist_ok=True)
-        loader = jinja2.FileSystemLoader(CONFIG_DIR)
-        templates = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-        context = {
-            "s": self.settings,
-            "services": services,
-            "socket": socket_path(self.settings),
-            "dags_folder": DAGS_FOLDER,
-            **self._spark_context(),
-            "python": sys.executable,
-            "java_home": jvm.java_home(self.settings),
-            "secrets": airflow.installation_secrets(self.settings),
-            "first_start": airflow.first_start(self.settings),
-        }
-        for name in templates.list_templates(filter_func=lambda name: "/" in name):
-            target = home / name if name.startswith("airflow/") else home / "conf" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            written = target.with_name(f"{target.name}.new")  # a job that starts meanwhile reads a whole file
-            written.touch(mode=0o600)
-            written.write_text(templates.get_template(name).render(context))
-            written.replace(target)
-        airflow.write_password_file(self.settings)
-        submit.write_code(self.settings)
-        return home / "conf" / "supervisor" / "supervisord.conf"
-
-    def _spark_context(self) -> dict[str, Any]:
-        """What the templates of Spark's configuration need."""
-        context: dict[str, Any] = {
-            "yarn": self._yarn,
-            "spark_jars": jars.jars("spark"),
-            "class_path": class_archive.class_path(),
-            "class_archive": class_archive.path() if class_archive.path().exists() else None,
-            "lineage_jars": jars.jars("lineage") if self.settings.lineage.url else [],
-            "event_logs": submit.event_logs(self.settings),
-            "hadoop_conf_dir": submit.hadoop_conf_dir(self.settings),
-            "one_machine": self.settings.spark.yarn_managed and not self.settings.spark.master.startswith("spark://"),
-        }
-        if self._yarn:
-            context |= {
-                "library": submit.library(self.settings),
-                "spark_archive": archives.spark().name,
-                "environment_archive": archives.environment().name,
-                "job_settings": submit.job_settings(self.settings),
-            }
-        return context
-
     def urls(self) -> dict[str, str]:
-        """Where people look."""
+        """Name -> URL of each user interface."""
         settings = self.settings
         found = {
             "collector": settings.collector.address,
@@ -288,7 +237,7 @@ class Cluster:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """One `up` or `down` at a time; the lock goes with its process."""
+        """Holds the lock of `up` and `down`, which is released when the process ends."""
         (self.settings.home / "run").mkdir(parents=True, exist_ok=True)
         with (self.settings.home / "run" / "lock").open("w") as lock:
             try:

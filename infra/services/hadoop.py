@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 import requests
 
-from infra import archives, jars, submit
-from infra.services import jvm, spark
+from infra import jars
+from infra.jars import jvm
+from infra.services import spark
 from infra.services.service import Service, http_problem, run_once
 from infra.settings import Settings
+from infra.spark import archives, submit
 
 _HDFS = "org.apache.hadoop.hdfs.server"
 _YARN = "org.apache.hadoop.yarn.server"
@@ -31,7 +33,7 @@ def services(settings: Settings, environment: dict[str, str], yarn: bool) -> lis
 
 
 def _existing_hdfs(settings: Settings, environment: dict[str, str]) -> Service:
-    """An HDFS of others: its NameNode's port answers. A nameservice has none; there the first request tells."""
+    """An external HDFS, healthy if its NameNode's port answers. A nameservice has no port, so it is not checked."""
 
     def problem() -> str | None:
         url = urlsplit(settings.hdfs.address)
@@ -47,7 +49,7 @@ def _existing_hdfs(settings: Settings, environment: dict[str, str]) -> Service:
 
 
 def _existing_yarn(settings: Settings, environment: dict[str, str]) -> Service:
-    """A YARN of others: its configuration is there. Whether it takes jobs, the first one tells."""
+    """An external YARN, healthy if its configuration exists; whether it accepts jobs is not checked."""
 
     def problem() -> str | None:
         file = submit.hadoop_conf_dir(settings) / "yarn-site.xml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from infra import jars, topics
-from infra.services import jvm
+from infra.jars import jvm
 from infra.services.service import Service, run_once
 from infra.settings import Settings
 

@@ -1,4 +1,4 @@
-"""What a service is: how it is started, and how one knows that it is well."""
+"""A service: how it is started, and how its health is checked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from infra.errors import ServiceError
 
 
 def nothing() -> None:
-    """For services that need no preparation."""
+    """Does nothing; the default preparation."""
 
 
 @dataclass(frozen=True)
 class Service:
     """One server: a process of ours, or an existing one that settings point at (`command` is then empty).
 
-    `problem` returns None when the server truly works, else why not. `ports` maps a setting's name to a port that
+    `problem` returns None if the server is healthy, else the reason. `ports` maps a setting's name to a port that
     the process opens. `prepare` runs before the process starts, `finish` once it is well; both may run again.
     """
 
@@ -41,12 +41,12 @@ class Service:
 
     @property
     def command_line(self) -> str:
-        """As supervisord's configuration wants it: a percent sign starts an expansion there."""
+        """The command line for supervisord's configuration, in which a percent sign is escaped."""
         return shlex.join(self.command).replace("%", "%%")
 
 
 def http_problem(url: str, timeout: float = 3.0, verify: bool | str = True) -> str | None:
-    """None when `url` answers 200, else why not."""
+    """None if `url` answers 200, else the reason."""
     try:
         answer = requests.get(url, timeout=timeout, verify=verify)
     except requests.RequestException as error:

@@ -1,4 +1,4 @@
-"""What Spark finds on HDFS: the folder of its event logs, the archives of YARN's containers. And its history server."""
+"""Spark's event logs, YARN archives and history server: what the platform prepares on HDFS before a job runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Protocol
 
 import requests
 
-from infra import jars, submit
-from infra.archives import Archive
+from infra import jars
 from infra.errors import ServiceError
-from infra.services import jvm
+from infra.jars import jvm
 from infra.services.service import Service, http_problem, run_once
 from infra.settings import Settings
+from infra.spark import submit
+from infra.spark.archives import Archive
 
 _HISTORY_SERVER = "org.apache.spark.deploy.history.HistoryServer"
 
@@ -31,7 +32,7 @@ class Shell(Protocol):
 
 
 class FsShell:
-    """Each command starts a JVM, which takes two seconds, but knows every kind of cluster and of login.
+    """Runs Hadoop's own `fs` command: two seconds for a JVM each, but it supports every cluster and login.
 
     Raises ServiceError with the last line that a command printed.
     """
@@ -45,7 +46,7 @@ class FsShell:
         run_once("hdfs", self._command(*arguments), self._log, self._environment)
 
     def names(self, folder: str) -> set[str]:
-        """What is in the folder; nothing where there is none."""
+        """Names in the folder; none if it does not exist."""
         command = self._command("-ls", "-C", folder)
         done = subprocess.run(command, capture_output=True, text=True, env=self._environment, check=False)
         return {line.rsplit("/", 1)[-1] for line in done.stdout.splitlines()}
@@ -57,7 +58,7 @@ class FsShell:
 
 
 def upload(settings: Settings, shell: Shell, wanted: Sequence[Archive]) -> list[str]:
-    """Puts onto HDFS what is not there yet, and gives its names. Others may do the same at the same time."""
+    """Uploads the archives that HDFS lacks, and returns their names. Safe when several processes do it at once."""
     library = submit.library(settings)
     there = shell.names(library)
     missing = [archive for archive in wanted if archive.name not in there]
@@ -78,7 +79,7 @@ def upload(settings: Settings, shell: Shell, wanted: Sequence[Archive]) -> list[
 
 
 def make_event_logs(settings: Settings, environment: dict[str, str]) -> None:
-    """The folder without which no job starts."""
+    """Creates the folder of event logs, without which no job starts."""
     folder = submit.event_logs(settings)
     if not settings.hdfs.managed:
         FsShell(settings, environment).run("-mkdir", "-p", folder)
@@ -91,7 +92,7 @@ def make_event_logs(settings: Settings, environment: dict[str, str]) -> None:
 
 
 def history(settings: Settings) -> Service:
-    """The history server: what became of finished jobs, from their event logs."""
+    """The history server, which shows finished jobs from their event logs."""
     spark, host = settings.spark, settings.hdfs.host
     conf = settings.home / "conf" / "spark"
     class_path = f"{conf}:{submit.hadoop_conf_dir(settings)}:{submit.spark_home()}/jars/*"

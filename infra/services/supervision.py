@@ -1,4 +1,4 @@
-"""One supervisord per CLICKSTREAM_HOME, spoken to over its Unix socket, and what a killed one left behind."""
+"""One supervisord per CLICKSTREAM_HOME, controlled over its Unix socket; and the processes a killed one left."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Supervisor:
         return {info["name"]: info for info in self._call("getAllProcessInfo")}
 
     def environment(self) -> dict[str, str]:
-        """What supervisord was started with, and so all that it starts. Raises ServiceError where none runs."""
+        """The environment of supervisord and of all it starts. Raises ServiceError if none runs."""
         try:
             return psutil.Process(self._call("getPID")).environ()
         except (OSError, xmlrpc.client.Error, psutil.Error) as error:
@@ -91,14 +91,14 @@ class Supervisor:
                 raise ServiceError(name, fault.faultString) from fault
 
     def hang_up(self, name: str) -> None:
-        """Sends SIGHUP to a program's main process. Raises ServiceError where it does not run."""
+        """Sends SIGHUP to a program's main process. Raises ServiceError if it does not run."""
         try:
             self._call("signalProcess", name, "HUP")
         except xmlrpc.client.Fault as fault:
             raise ServiceError(name, fault.faultString) from fault
 
     def shutdown(self, last: Collection[str] = ()) -> None:
-        """Stops everything and waits for the end: those of `last` after all others, supervisord at the very end."""
+        """Stops all programs, those in `last` after the others, then supervisord; waits for the end."""
         if not self.running:
             return
         names = self.states()
@@ -118,7 +118,7 @@ class Supervisor:
 
 
 def orphans(settings: Settings, service: str = "") -> list[psutil.Process]:
-    """Processes of this home, or of one of its services: what is left of it once whoever watched them was killed.
+    """Processes of this home, or of one of its services, that a killed supervisord has left.
 
     Every process that we start carries the home and its service's name in its environment, and so do its children.
     """
@@ -135,7 +135,7 @@ def orphans(settings: Settings, service: str = "") -> list[psutil.Process]:
 
 
 def end(processes: list[psutil.Process]) -> None:
-    """Ends processes: politely, after 20 s by force."""
+    """Ends processes by SIGTERM, and after 20 s by SIGKILL."""
     for process in processes:
         try:
             process.terminate()

@@ -1,4 +1,4 @@
-"""The parts of the settings that are kinds of work: how events are landed, joined, curated and learnt from."""
+"""Settings of the sink, of compaction, and of the Spark jobs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from infra.policy import Section
-from infra.sections import Name, Port
+from infra import project
+from infra.settings.section import Name, Port, Section, registered
 
 Classifier = Literal["logistic", "forest", "gbt"]
-Recommender = Literal["als", "als_explicit", "ease", "cooccurrence", "sessions", "popular"]
 
 
 class Sink(Section):
-    """What is landed as what, when a file is closed and how much memory its owner may use. `codec` is that of Avro.
+    """What is landed in which format, when a file is closed, and how much memory the sink may use. `format`: name of
+    one of the storage package's formats. `codec`: Avro's.
 
-    `topics`: more of them than the events and what was rejected, landed as they are. `instance`: this member's name in
-    the group, so that a restart within the session's time moves no partition; each process needs its own.
-    `check_bodies`: decode each event's body before it is landed, for producers that might write broken ones; Parquet
-    does so anyway. One that does not follow its schema is quarantined, while unchecked it would spoil its Avro block.
+    `topics`: more topics to land as they are, besides events and rejects. `instance`: this member's static name
+    (group.instance.id), so that a quick restart moves no partition; each process needs its own. `check_bodies`: decode
+    each event's body before it is landed, as Parquet does anyway, and quarantine an invalid one, which would otherwise
+    make its whole Avro block unreadable.
     """
 
     processes: Annotated[int, Field(ge=1)] = 1
@@ -27,7 +27,7 @@ class Sink(Section):
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$")] = ""
     topics: tuple[Name, ...] = ()
     metrics_port: Port = 8002
-    format: Literal["avro", "parquet"] = "avro"
+    format: Annotated[Name, registered(project.FORMATS, "avro")] = "avro"
     codec: Literal["zstandard", "deflate", "null"] = "zstandard"
     check_bodies: bool = False
     max_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
@@ -41,13 +41,13 @@ class Sink(Section):
     quarantine_retention_days: Annotated[float, Field(ge=0)] = 0.0  # for ever
 
     def process(self, number: int) -> Self:
-        """The settings of one of several, from 1: its own port, and its own name if they have any."""
+        """The settings of process `number` (from 1), with a metrics port and, if set, an instance name of its own."""
         name = f"{self.instance}-{number}" if self.instance and self.processes > 1 else self.instance
         return self.model_copy(update={"metrics_port": self.metrics_port + number - 1, "instance": name})
 
 
 class Compaction(Section):
-    """When landed files are too small, and how long they stay beside the larger one for readers that began before."""
+    """Which landed files are merged, and how long they stay beside the merged file for readers that listed them."""
 
     target_bytes: Annotated[int, Field(ge=1)] = 128 * 1024 * 1024
     small_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
@@ -56,13 +56,18 @@ class Compaction(Section):
 
 
 class Processing(Section):
-    """Rules of the tables, and how models are found.
+    """Rules of the tables, and how models are searched.
 
-    Of `search_algorithms` the first `search_trials` are tried with their own parameters, more trials vary them, until
-    `search_minutes` have passed (0: no limit), `search_jobs` at once. Models of clicks are the best of
-    `click_algorithms`. `drift_threshold`: the population stability index
-    beyond which no challenger is promoted. A request to forget somebody is looked at again after
-    `erasure_pause_hours`. `mlflow_url` is MLflow's server or database; empty: one in the home.
+    The first `search_trials` try `search_algorithms` (empty: those that processing/algorithms searches by default) with
+    their default parameters, further ones vary them, until `search_minutes` have passed (0: no limit), `search_jobs` at
+    once. The click model is the best of `click_algorithms`. `drift_threshold`: population stability index beyond which
+    no challenger is promoted, between the last `drift_days` of its data and those of the champion's.
+    `erasure_pause_hours`: time until an erasure request is applied once more. `mlflow_url`: MLflow's server or
+    database; empty: a database in the home.
+
+    Models of clicks learn from the examples of the newest `training_days`. `copy_days`: age at which the batches of
+    features and lists go, each of which is a whole copy; a batch is compared with that of a week before. `model_days`:
+    age at which models, their runs and exports go, but for what is in force or was before.
     """
 
     session_gap_minutes: Annotated[int, Field(ge=1)] = 30
@@ -72,18 +77,16 @@ class Processing(Section):
     label_minutes: Annotated[int, Field(ge=1)] = 30
     volume_factor: Annotated[float, Field(gt=1)] = 10.0
     freshness_hours: Annotated[float, Field(gt=0)] = 24.0
-    search_algorithms: Annotated[tuple[Recommender, ...], Field(min_length=1)] = (
-        "als",
-        "ease",
-        "cooccurrence",
-        "sessions",
-        "popular",
-    )
-    search_trials: Annotated[int, Field(ge=0)] = 5
+    search_algorithms: tuple[Annotated[Name, registered(project.ALGORITHMS)], ...] = ()
+    search_trials: Annotated[int, Field(ge=0)] = 6
     search_minutes: Annotated[float, Field(ge=0)] = 0.0
     search_jobs: Annotated[int, Field(ge=1)] = 1
     click_algorithms: Annotated[tuple[Classifier, ...], Field(min_length=1)] = ("logistic", "gbt")
     drift_threshold: Annotated[float, Field(gt=0)] = 0.25
+    drift_days: Annotated[int, Field(ge=1)] = 7
     erasure_pause_hours: Annotated[float, Field(ge=0)] = 12.0
     snapshot_days: Annotated[float, Field(gt=0)] = 7.0
+    copy_days: Annotated[float, Field(ge=8)] = 8.0
+    model_days: Annotated[float, Field(gt=0)] = 30.0
+    training_days: Annotated[int, Field(ge=1)] = 90
     mlflow_url: str = ""

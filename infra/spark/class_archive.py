@@ -1,7 +1,7 @@
-"""The classes that Spark jobs load, as Java's own archive (class data sharing): a job maps it, and need not find, read
-and verify 20,000 classes in jars. `python -m infra.class_archive` makes it of what `processing/rehearsal.py` loads.
+"""A class data sharing archive (CDS) of the classes that Spark jobs load, which saves reading and verifying 20,000
+classes in jars. `python -m infra.spark.class_archive` makes it from what `processing/rehearsal.py` loads.
 
-A JVM that finds another Java or other jars than those of the archive does without it.
+A JVM with another Java version or other jars ignores the archive.
 """
 
 from __future__ import annotations
@@ -11,28 +11,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra import jars, submit
+from infra import jars, project
 from infra.errors import ServiceError
-from infra.services.jvm import java_home
+from infra.jars.jvm import java_home
 from infra.settings import Settings
-
-_REHEARSAL = Path(__file__).parents[1] / "processing" / "rehearsal.py"
+from infra.spark import submit
 
 
 def path() -> Path:
-    """Where the archive lies: in the Python environment, as Spark's jars do."""
+    """Path of the archive, in the Python environment like Spark's jars."""
     return Path(sys.prefix) / "share" / "clickstream" / "spark.jsa"
 
 
 def class_path() -> str:
-    """What stands first in a driver's class path: an archive is of just these jars in this order, in which Spark's
-    launcher has its own."""
+    """First entries of a driver's class path: an archive is valid for exactly these jars, in this order."""
     own = submit.spark_home() / "jars"
     return jars.class_path([*jars.jars("spark"), *own.glob("slf4j-api-*.jar"), own / "*"])
 
 
 def make(settings: Settings) -> bool:
-    """Makes the archive anew; false where this Java can't. Raises ServiceError when the rehearsal fails."""
+    """Makes the archive anew; returns False if this Java can't. Raises ServiceError if the rehearsal fails."""
     target = path()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -42,8 +40,8 @@ def make(settings: Settings) -> bool:
         environment = {
             "JAVA_HOME": java_home(settings),
             "PYSPARK_PYTHON": sys.executable,
-            "PYTHONPATH": _REHEARSAL.parents[1],
-            "SPARK_CONF_DIR": f"{name}/none",  # an archive knows no folder that holds anything
+            "PYTHONPATH": project.ROOT,
+            "SPARK_CONF_DIR": f"{name}/none",  # CDS forbids non-empty folders in the class path
             "SPARK_LOCAL_IP": "127.0.0.1",
         }
         command = [
@@ -51,11 +49,11 @@ def make(settings: Settings) -> bool:
             *(f"{variable}={value}" for variable, value in environment.items()),
             *(str(submit.spark_home() / "bin" / "spark-submit"), "--master", "local[1]"),
             *("--driver-class-path", class_path(), "--driver-java-options", options),
-            *(str(_REHEARSAL), name),
+            *(str(project.REHEARSAL), name),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ServiceError("spark", f"{_REHEARSAL.name} fails: {(done.stderr or done.stdout)[-2000:]}")
+            raise ServiceError("spark", f"{project.REHEARSAL.name} fails: {(done.stderr or done.stdout)[-2000:]}")
         if not made.exists():  # a Java without an archive of its own classes
             return False
         made.replace(target)

@@ -25,7 +25,7 @@ exec "{java}" "${{args[@]}}"
 
 
 def java_home(settings: Settings) -> Path:
-    """A folder whose bin/java is Java 17 or 21. Raises DependencyError that says what was looked at."""
+    """A folder whose bin/java is Java 17 or 21. Raises DependencyError with the places that were tried."""
     seen = []
     for candidate in (settings.java_home, _from_path()):
         if candidate:

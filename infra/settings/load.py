@@ -1,11 +1,11 @@
-"""Every address, path and size of the platform, in one frozen object.
+"""All settings of the platform, in one frozen object.
 
-`Settings.from_env` reads, in rising order of precedence, the defaults below, a TOML file
-(`$CLICKSTREAM_CONFIG`, else `$CLICKSTREAM_HOME/clickstream.toml`; commented reference: infra/config/clickstream.toml)
-and environment variables (`CLICKSTREAM_KAFKA__PORT=9192`). It reports all errors at once.
+`Settings.from_env` reads, in rising order of precedence, the defaults, a TOML file (`$CLICKSTREAM_CONFIG`, else
+`$CLICKSTREAM_HOME/clickstream.toml`; commented reference: infra/config/clickstream.toml) and environment variables
+(`CLICKSTREAM_KAFKA__PORT=9192`). It reports all errors at once.
 
-A server is started by `clickstream up` unless its address is set: with `kafka.bootstrap_servers`, `hdfs.url` or
-`airflow.url` set, or `spark.hadoop_conf_dir` for YARN, the platform uses what is there instead.
+`clickstream up` starts a server unless the settings name an existing one: `kafka.bootstrap_servers`, `hdfs.url`,
+`airflow.url`, or `spark.hadoop_conf_dir` for YARN.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pydantic_settings import (
 )
 
 from infra.errors import ConfigurationError
-from infra.policy import Section
-from infra.rules import Compaction, Processing, Sink
-from infra.sections import Airflow, Collector, Hdfs, Kafka, Lineage, Spark, Webapp
+from infra.settings.collector import Collector
+from infra.settings.jobs import Compaction, Processing, Sink
+from infra.settings.section import Section
+from infra.settings.servers import Airflow, Hdfs, Kafka, Lineage, Spark, Webapp
 
 PREFIX = "CLICKSTREAM_"
-CONFIG_DIR = Path(__file__).parent / "config"
+CONFIG_DIR = Path(__file__).parents[1] / "config"
 
 
 class Settings(BaseSettings):
@@ -109,9 +110,9 @@ class Settings(BaseSettings):
         return settings
 
     def to_env(self) -> dict[str, str]:
-        """The environment from which `from_env` reads these settings again: for the processes that we start.
+        """The environment of child processes, from which their `from_env` reads these settings.
 
-        What collector and web app can take from the file again while they run (SIGHUP) is left to the file.
+        Settings that collector and web app can reload from the file (SIGHUP) are left out.
         """
         environment = {f"{PREFIX}HOME": str(self.home)}
         if self._file:
@@ -140,7 +141,7 @@ _SECRETS = {"write_keys", "password", "database", "privacy", "properties"}
 
 
 def _reloaded(file: Path) -> set[str]:
-    """The variables of settings that stand in the file, of those that can change while their server runs."""
+    """Variables of the settings in the file that can be reloaded while their server runs."""
     found = tomllib.loads(file.read_text()) if file.is_file() else {}
     return {
         f"{PREFIX}{section}__{field}".upper()

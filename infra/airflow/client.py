@@ -1,4 +1,4 @@
-"""Airflow's REST API: what the command line asks of it."""
+"""A client of Airflow's REST API for the command line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
+from infra.airflow.secrets import password
 from infra.errors import ServiceError
-from infra.services.airflow import password
 from infra.settings import Settings
 
 _ENDED = ("success", "failed")
@@ -29,18 +29,18 @@ _RETRIES = Retry(
 
 
 class Orchestrator:
-    """A session with one Airflow. Raises ServiceError with Airflow's own words when it refuses."""
+    """A session with one Airflow. Raises ServiceError with Airflow's message when it refuses a request."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, pause: float = 1.0) -> None:
+        """`pause`: seconds between two questions about something that is awaited."""
+        self._settings, self._pause = settings, pause
         self._session = requests.Session()
         self._session.mount(settings.airflow.address, HTTPAdapter(max_retries=_RETRIES))
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], patience: float = 90.0) -> str:
-        """Starts a run now; its id. Waits up to `patience` seconds for Airflow to have read the DAG's file.
+        """Starts a run now and returns its id. Waits up to `patience` seconds until Airflow has read the DAG's file.
 
-        Where there is no such DAG then, or its file has been broken since, the ServiceError names the files that can't
-        be read.
+        Raises ServiceError, which names the DAG files with import errors, if there is no such DAG by then.
         """
         deadline = time.monotonic() + patience
         run_id = f"manual__{datetime.now(UTC).isoformat()}_{secrets.token_hex(4)}"
@@ -57,24 +57,24 @@ class Orchestrator:
                 told = "; ".join(f"{file} can't be read: {why}" for file, why in broken.items())
                 what = f"{dag_id} can't be run" if known else f"there is no DAG {dag_id}"
                 raise ServiceError("airflow", f"{what}: {told or answer.url}")
-            time.sleep(1)
+            time.sleep(self._pause)
 
     def check_not_paused(self, dag_id: str) -> None:
-        """Raises ServiceError where a run would wait until a person lets it go; says nothing of an unknown DAG."""
+        """Raises ServiceError if the DAG is paused, so that a run would wait. Accepts an unknown DAG."""
         answer = self._request("GET", f"dags/{dag_id}")
         if answer.status_code != 404 and self._checked(answer)["is_paused"]:
             where = f"{self._settings.airflow.address}/dags/{dag_id}"
             raise ServiceError("airflow", f"{dag_id} is paused, a run would wait for ever: unpause it at {where}")
 
     def broken_files(self) -> dict[str, str]:
-        """DAG file -> the last line of what Python said when it was imported."""
+        """DAG file -> last line of its import error."""
         found = self._all("importErrors", "import_errors")
         return {one["filename"]: one["stack_trace"].strip().splitlines()[-1] for one in found}
 
     def follow(self, dag_id: str, run_id: str, report: Callable[[dict[str, str]], None]) -> dict[str, Any]:
-        """Waits for the run's end, reporting task -> state, or what it waits for.
+        """Waits for the run's end, and reports each task's state, or what it waits for.
 
-        Then {dag_id, run_id, state, seconds: {task: s}, failed: {task: the end of its log}}.
+        Returns {dag_id, run_id, state, seconds: {task: s}, failed: {task: end of its log}}.
         """
         while True:
             run = self._checked(self._request("GET", f"dags/{dag_id}/dagRuns/{run_id}"))
@@ -86,11 +86,10 @@ class Orchestrator:
                 failed = {_label(task): task for task in instances if task["state"] == "failed"}
                 logs = {name: self._log_of(dag_id, run_id, task) for name, task in failed.items()}
                 return {"dag_id": dag_id, "run_id": run_id, "state": run["state"], "seconds": seconds, "failed": logs}
-            time.sleep(1)
+            time.sleep(self._pause)
 
     def troubles(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Tasks -> that they failed, or the pool for which they wait where that is why they never began; also of a run
-        that has ended."""
+        """Task -> its trouble: it failed, or a pool keeps it from starting; also for a run that has ended."""
         tasks = self._tasks(dag_id, run_id)
         failed = {name: "failed" for name, task in _by_label(tasks) if task["state"] == "failed"}
         behind = (*_ENDED, "upstream_failed")
@@ -107,13 +106,13 @@ class Orchestrator:
         return found
 
     def _tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The run's, in the order in which they began."""
+        """The run's task instances, ordered by start."""
         tasks = self._all(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
         return sorted(tasks, key=lambda task: task["start_date"] or "9")
 
     def woken_for(self, batch: str, dag_id: str, patience: float = 900.0) -> str:
-        """The run of `dag_id` that an asset has woken and whose task `batch` gave this one. It may have to wait for
-        runs before it; after `patience` seconds there is a ServiceError."""
+        """The asset-triggered run of `dag_id` whose task `batch` returned this batch. Raises ServiceError if there is
+        none within `patience` seconds; earlier runs may go first."""
         deadline = time.monotonic() + patience
         while True:
             newest = self._all(f"dags/{dag_id}/dagRuns", "dag_runs", "order_by=-run_after&")
@@ -123,10 +122,10 @@ class Orchestrator:
             if time.monotonic() > deadline:
                 text = f"{dag_id} was not woken for {batch} within {patience:.0f} s: is it paused?"
                 raise ServiceError("airflow", text)
-            time.sleep(1)
+            time.sleep(self._pause)
 
     def _returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What a task has returned; None before it did."""
+        """A task's return value (XCom); None if there is none yet."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         answer = self._request("GET", path)
         return None if answer.status_code == 404 else self._checked(answer)["value"]
@@ -136,7 +135,7 @@ class Orchestrator:
         return list(self._all(f"dags/{dag_id}/dagRuns", "dag_runs", "order_by=run_after&"))
 
     def _all(self, path: str, name: str, query: str = "") -> Iterator[dict[str, Any]]:
-        """All of a collection, of which Airflow gives a page at a time."""
+        """Every element of a paged collection."""
         seen, total = 0, 1
         while seen < total:
             page = self._checked(self._request("GET", f"{path}?{query}limit={_PAGE}&offset={seen}"))
@@ -144,7 +143,7 @@ class Orchestrator:
             total, seen = page["total_entries"], seen + max(len(page[name]), 1)
 
     def clear(self, dag_id: str, run_id: str) -> None:
-        """Has all tasks of a run done again."""
+        """Clears a run, so that all its tasks run again."""
         body = {"dag_run_id": run_id, "dry_run": False, "only_failed": False}
         self._checked(self._request("POST", f"dags/{dag_id}/clearTaskInstances", body))
 
@@ -161,7 +160,7 @@ class Orchestrator:
         return "\n".join(log.splitlines()[-lines:])
 
     def page(self, dag_id: str, run_id: str) -> str:
-        """Where a browser shows the run."""
+        """The URL of the run's page."""
         return f"{self._settings.airflow.address}/dags/{dag_id}/runs/{run_id}"
 
     def ensure_pool(self, name: str, slots: int) -> None:
@@ -200,12 +199,12 @@ def _by_label(tasks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping
 
 
 def _label(task: Mapping[str, Any]) -> str:
-    """The task's name; of a mapped task, but for its first, with its number."""
+    """The task's name, with its index if it is a mapped task after the first."""
     return str(task["task_id"]) + (f"[{task['map_index']}]" if task["map_index"] > 0 else "")
 
 
 def _line(entry: Mapping[str, Any] | str) -> str:
-    """An event of a task's log with the error that it tells, if any."""
+    """A line of a task's log, with its error if it has one."""
     if isinstance(entry, str):
         return entry
     errors = [f"{error.get('exc_type')}: {error.get('exc_value')}" for error in entry.get("error_detail") or []]

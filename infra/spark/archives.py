@@ -1,6 +1,6 @@
-"""What YARN's containers unpack: Spark's jars, and the Python packages that jobs import, each as one zip.
+"""Archives for YARN's containers: Spark's jars, and the Python packages that jobs import, as one zip each.
 
-A name tells the content by a hash, so that what lies on HDFS is never uploaded twice and never replaced.
+Each name has a hash of the content, so an archive on HDFS is never uploaded twice and never replaced.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from infra import jars, submit
+from infra import jars, project
 from infra.errors import DependencyError
+from infra.spark import submit
 
 _USED_BY_SPARK = {"numpy", "pandas", "pyarrow"}  # in functions that run on executors
 _LEFT_OUT = {"pyspark", "py4j", "datafusion"}  # Spark brings its own; with datafusion only the sink works
@@ -49,10 +50,10 @@ def spark() -> Archive:
 
 
 def environment() -> Archive:
-    """The installed packages that our jobs import, with all that those depend on, but for Spark's part.
+    """The installed packages that jobs import, with their dependencies, without those that Spark brings.
 
-    Workers need the same minor version of Python and the same kind of machine. Raises DependencyError for a package
-    whose files are not known.
+    Workers need the same minor version of Python and the same architecture. Raises DependencyError for a package
+    whose installed files are not recorded.
     """
     hashes, files = {}, {}
     for package in _packages():
@@ -62,7 +63,7 @@ def environment() -> Archive:
 
 
 def _content(package: Distribution) -> Iterator[tuple[str, str, Path]]:
-    """(path below site-packages, its hash, file) of what the package installed and may need when it runs."""
+    """(path below site-packages, hash, file) of each file that the package may need at run time."""
     if package.files is None:
         raise DependencyError(f"{package.name} does not say which files it installed: install it with pip or uv")
     for file in package.files:
@@ -72,10 +73,10 @@ def _content(package: Distribution) -> Iterator[tuple[str, str, Path]]:
 
 
 def _packages() -> list[Distribution]:
-    """What jobs import, directly or not; what is not installed here, they do without here too."""
+    """Distributions that jobs import, directly or not; those not installed here are left out."""
     owners = packages_distributions()
     imported = {name.partition(".")[0] for name in _imported()} | _USED_BY_SPARK
-    waiting = [Requirement(owner) for name in imported - set(submit.PACKAGES) for owner in owners.get(name, [])]
+    waiting = [Requirement(owner) for name in imported - set(project.SPARK_PACKAGES) for owner in owners.get(name, [])]
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
     while waiting:
@@ -95,7 +96,8 @@ def _packages() -> list[Distribution]:
 
 
 def _imported() -> set[str]:
-    """Names of all modules that the jobs' files import, and our modules among those, wherever the import stands."""
+    """Names of all modules that the jobs, and our modules that they import, import anywhere in their code, or name in a
+    text, as registries of modules do: "storage.formats.avro", "processing.algorithms.als:IMPLICIT"."""
     found: set[str] = set()
     waiting = [f"processing.jobs.{job}" for job in submit.jobs()]
     while waiting:
@@ -103,12 +105,17 @@ def _imported() -> set[str]:
         if name in found:
             continue
         found.add(name)
-        if name.partition(".")[0] in submit.PACKAGES and (file := submit.source(name)):
+        if name.partition(".")[0] in project.SPARK_PACKAGES and (file := project.source(name)):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Import):
                     waiting += [alias.name for alias in node.names]
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    module = node.value.partition(":")[0]
+                    is_ours = module.partition(".")[0] in project.SPARK_PACKAGES
+                    if is_ours and module.replace(".", "_").isidentifier() and project.source(module):
+                        waiting.append(module)
     return found
 
 

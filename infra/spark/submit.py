@@ -1,4 +1,4 @@
-"""What spark-submit needs besides spark-defaults.conf: the job's file and tag, our code as a zip, where things lie."""
+"""Arguments of spark-submit besides spark-defaults.conf: the job's file and tag, our code as a zip, and paths."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra import project
 from infra.errors import ConfigurationError
 from infra.settings import PREFIX, Settings
 
-_PROJECT = Path(__file__).parents[1]
-PACKAGES = ("infra", "ingest", "storage", "processing")
 # Sections of servers, with their passwords and paths, that no job looks at.
 _NOT_FOR_JOBS = ("AIRFLOW", "COLLECTOR", "COMPACTION", "KAFKA", "SINK", "WEBAPP")
 
 
 def jobs() -> list[str]:
     """Names of all Spark jobs."""
-    return sorted(file.stem for file in (_PROJECT / "processing" / "jobs").glob("[a-z]*.py"))
+    return sorted(file.stem for file in project.JOBS.glob("[a-z]*.py"))
 
 
 def pool(job: str) -> str:
-    """Airflow's pool of one slot for what only this job writes: a table has one writer at a time, over all DAGs."""
+    """Airflow's pool, of one slot, of all tasks that run this job: a table has one writer at a time in all DAGs."""
     return f"clickstream_{job}"
 
 
 def job_file(job: str) -> str:
     """Path of the script that spark-submit runs. Raises ConfigurationError for an unknown job."""
-    file = _PROJECT / "processing" / "jobs" / f"{job}.py"
+    file = project.JOBS / f"{job}.py"
     if not file.is_file():
         raise ConfigurationError([f"there is no Spark job {job} in {file.parent}"])
     return str(file)
@@ -40,21 +39,15 @@ def write_code(settings: Settings) -> Path:
     target = settings.home / "run" / "clickstream.zip"
     written = target.with_suffix(".new")
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in PACKAGES:
-            for file in sorted((_PROJECT / package).rglob("*")):
+        for package in project.SPARK_PACKAGES:
+            for file in sorted((project.ROOT / package).rglob("*")):
                 if file.suffix in {".py", ".avsc"}:
-                    archive.write(file, file.relative_to(_PROJECT))
+                    archive.write(file, file.relative_to(project.ROOT))
     return written.replace(target)  # whole for a job that starts meanwhile
 
 
-def source(module: str) -> Path | None:
-    """The file of one of our modules; none for what is no module."""
-    path = _PROJECT.joinpath(*module.split("."))
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
-
-
 def spark_home() -> Path:
-    """Where pyspark keeps its jars and spark-submit."""
+    """Folder of pyspark's jars and spark-submit."""
     import pyspark
 
     return Path(pyspark.__file__).parent
@@ -76,7 +69,7 @@ def event_logs(settings: Settings) -> str:
 
 
 def yarn_tag(settings: Settings, job: str, batch: str) -> str:
-    """What marks the applications of one job and batch of this platform on a YARN that others use too.
+    """The YARN tag of one job and batch of this platform, by which a retry finds its predecessor.
 
     YARN takes 100 characters and ignores case, names of batches may be longer and differ by case: hence a digest.
     """
@@ -85,7 +78,7 @@ def yarn_tag(settings: Settings, job: str, batch: str) -> str:
 
 
 def job_settings(settings: Settings) -> dict[str, str]:
-    """The environment of a driver in a container: settings that jobs need, without this machine's paths."""
+    """Environment of a driver in a YARN container: the settings that jobs read, without this machine's paths."""
     sections = {
         name: value
         for name, value in settings.to_env().items()
@@ -100,7 +93,7 @@ def job_settings(settings: Settings) -> dict[str, str]:
 
 
 def command(settings: Settings, job: str, arguments: Sequence[str], options: Sequence[str] = ()) -> list[str]:
-    """spark-submit of a job with its arguments, the tag of its batch, and more options of spark-submit."""
+    """The spark-submit command of a job, with the tag of its batch and more `options` of spark-submit."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--batch", default="")
     batch = parser.parse_known_args(arguments)[0].batch

@@ -1,8 +1,8 @@
 """granian's server with one listening socket for all workers, whose workers are replaced without cutting a request.
 
-Granian gives each worker a socket of its own, and resets what waits in it when the worker ends; and it ends the old one
-after a time, whether the new one works or not. Its internals that this changes are pinned by the lock and held by
-tests/integration/test_collector_server.py.
+Granian gives each worker a socket of its own, and resets its waiting connections when the worker ends; and it ends the
+old worker after a time, whether the new one works or not. This overrides its internals: the lock file pins the version,
+and tests/integration/test_collector_server.py tests the behaviour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 from granian._granian import SocketHolder
 from granian.server import Server
 
-from infra.serving import BACKLOG, LEAVE
+from infra.web.drain import LEAVE
 
 _READY_SECONDS = 60
 _log = structlog.get_logger()
@@ -41,14 +41,14 @@ class RollingServer(Server):  # type: ignore[misc,valid-type]
 
     def _init_shared_socket(self) -> None:
         self._ssp, self._sso = None, None
-        self._shd = SocketHolder(self._listening.fileno(), False, BACKLOG)  # type: ignore[call-arg]
+        self._shd = SocketHolder(self._listening.fileno(), False, self.backlog)  # type: ignore[call-arg]
 
     def _respawn_workers(self, workers: Sequence[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
         for index in workers:
             self._replace(index, spawn_target, target_loader)
 
     def _replace(self, index: int, spawn_target: Any, target_loader: Any) -> None:
-        """Starts a worker, and once it works ends the one before; while it does not, that one stays."""
+        """Starts a new worker, and ends the old one once the new one is at work; else keeps the old one."""
         self.respawned_wrks[index] = time.monotonic()
         old, new = self.wrks[index], self._spawn_worker(index, spawn_target, target_loader)
         new.start()
@@ -70,7 +70,7 @@ class RollingServer(Server):  # type: ignore[misc,valid-type]
     def _give_up(self, index: int, old: Any, new: Any) -> None:
         new.kill()
         new.join()
-        if not old.is_alive():  # nobody is left to serve: the end is for whoever watches this process to see
+        if not old.is_alive():  # no worker is left: the server ends, so that its supervisor sees it
             self.wrks[index] = new
             self.interrupt_signal = True
             self.main_loop_interrupt.set()

@@ -1,0 +1,1 @@
+"""Airflow's REST API, and the keys of an installation of our own."""

@@ -1,0 +1,1 @@
+"""How the web servers run, drain and replace their workers."""
