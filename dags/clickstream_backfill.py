@@ -1,4 +1,4 @@
-"""Makes tables of past batches anew, stage by stage, beside the hourly runs."""
+"""Rebuilds the tables of past batches, stage by stage, beside the hourly runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ STAGES = ("curate_events", "build_sessions", "build_features", "build_examples")
 DOC = """
 ### Past batches anew
 
-All batches whose cut was taken after `from` and not after `to`, in their order, one at a time in each stage. Stages are
-those that you choose. Jobs are idempotent and each has a pool of one slot over all DAGs, so this is safe beside the
-hourly runs and beside another backfill, and changes no row unless the code or the settings have changed. Batches that
-have not landed are left to their hour. Batches whose raw files are past their retention are refused by curation; leave
-that stage out for them. A run ends after three days: take a long history in parts.
+Rebuilds all batches whose cut was taken after `from` and not after `to`, in order, one at a time in each chosen stage.
+Jobs are idempotent, and each has a pool of one slot over all DAGs: so this is safe beside the hourly runs and beside
+another backfill, and changes no row unless the code or the settings have changed. Batches that have not landed are left
+to their hourly run. Curation refuses batches whose raw files retention has deleted; leave that stage out for them. A
+run ends after three days: split a long history.
 """
 
 
@@ -50,7 +50,7 @@ def clickstream_backfill() -> None:
 
     @task
     def batches(stage: str, params: dict[str, Any]) -> list[str]:
-        """The batches of a stage; none where it was not chosen, and its tasks are skipped."""
+        """The batches of a stage; none if it was not chosen: then its tasks are skipped."""
         if stage not in params["stages"]:
             return []
         since, until = (_moment(params[name]) for name in ("from", "to"))

@@ -1,4 +1,4 @@
-"""Every hour, from the cut at its end to the tables and features of its batch; models learn in clickstream_train."""
+"""Hourly: takes the cut at the hour's end, and builds the tables and features of its batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages import (
     CUT,
     DEFAULTS,
     FEATURES,
-    Landed,
+    LandingGate,
     gates,
     notify,
     published,
@@ -27,18 +27,18 @@ from stages import (
 DOC = """
 ### The last hour's clicks
 
-1. **take_cut** ends the batch where the partitions ended at the end of the data interval, whenever the run comes: after
-   a pause every hour is run, once. A run by hand takes `cut`, or ends a batch now.
-2. **landed** waits without a slot until every offset is in HDFS, quarantined or explained (`clickstream ledger`), and
-   fails after `airflow.landing_minutes`: nothing goes on short.
-3. **to_curate** finds earlier batches that nobody curated (`clickstream cut` by hand), since batches go in their order;
-   **curate_events** deduplicates and validates; **published** asserts landed = curated + duplicates + invalid;
-   **quality** asserts that no check found anything.
-4. **build_sessions** corrects the sessions that the batch touches; **build_features** is as of the data's own time;
-   **announced** wakes clickstream_train.
+1. **take_cut** ends the batch at the partitions' end offsets at the end of the data interval, even if the run is late:
+   after a pause every hour is run once. A manual run uses the cut `cut`, or ends a batch now.
+2. **landed** waits without a slot until every offset is on HDFS, quarantined or explained (`clickstream ledger`). It
+   fails after `airflow.landing_minutes`, so no incomplete batch goes on.
+3. **to_curate** finds earlier batches that were not curated (after a manual `clickstream cut`), since batches are
+   curated in order; **curate_events** deduplicates and validates; **published** asserts landed = curated + duplicates +
+   invalid; **quality** asserts that no check found anything.
+4. **build_sessions** corrects the sessions that the batch changes; **build_features** is as of the data's own time;
+   **announced** triggers clickstream_train.
 
-A task that is cleared, or a whole run, gives the same rows again. Where a batch was refused, mend it and clear its run
-and the later ones ("future" in the dialog): they go in their order.
+A task or a run that is cleared gives the same rows again. If a batch was refused, correct it and clear its run and the
+later ones ("future" in the dialog): batches go in order.
 """
 
 
@@ -59,7 +59,7 @@ def clickstream_hourly() -> None:
 
     @task(outlets=[FEATURES])
     def announced(batch: str, *, outlet_events: Any) -> None:
-        """All tables of the batch are there for those who learn from them; of an older one nobody learns again."""
+        """Announces that the batch's features are complete; skipped if a newer batch is curated already."""
         if (newest := gates().newest_curated()) != batch:
             raise AirflowSkipException(f"{newest} is newer")
         outlet_events[FEATURES].extra = {"batch": batch}
@@ -70,7 +70,7 @@ def clickstream_hourly() -> None:
     gate = published.expand(batch=batches)
     checked = quality.expand(batch=batches)
     made = [spark_jobs("build_sessions", batches), spark_job("build_features", cut)]
-    chain(cut, Landed(task_id="landed", batch=cut), batches, curated, gate, checked, made, announced(cut))
+    chain(cut, LandingGate(task_id="landed", batch=cut), batches, curated, gate, checked, made, announced(cut))
 
 
 clickstream_hourly()

@@ -1,27 +1,30 @@
-"""Once a day: fewer files, nothing past its retention, and the proof that nothing is missing."""
+"""Once a day: compaction, retention, audit, erasure, and maintenance of the tables."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
 from airflow.sdk import CronTriggerTimetable, chain, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from stages import DEFAULTS, command, gates, notify, schedule, spark_job, start
 
-from infra.submit import pool
+from infra.spark.submit import pool
 
 DOC = """
 ### What a platform needs to stay quick and trusted
 
-1. **compacted**: small raw files of closed batches become larger ones, and raw files and quarantine past their
-   retention go (`clickstream compact`), but none of a batch whose ledger does not balance.
-2. **audited**: each offset of all history is on HDFS exactly once (`clickstream audit`); the first violation, with its
-   files, is in the log, and is nothing that a retry would mend. It runs whatever compaction says.
-3. **erase_people**: who asked to be forgotten (`clickstream erasures request`) is, in files, tables, models and
-   exports; a request is done when the next run finds nothing of it any more. It has the pool of build_sessions, since
-   it builds some anew.
-4. **maintain_tables**: small files of the tables are joined, snapshots older than `processing.snapshot_days` expire,
-   but for those that models were trained on, and files that no snapshot knows are deleted.
+1. **compacted** merges small raw files of closed batches, and deletes raw and quarantine files past their retention
+   (`clickstream compact`), except those of batches whose ledger does not balance.
+2. **audited** proves that each offset of all history is on HDFS exactly once (`clickstream audit`). The log shows the
+   first violation with its files; a retry does not change it. It runs after compaction, also if that failed: then the
+   run fails all the same.
+3. **erase_people** erases the people of all requests (`clickstream erasures request`) from files, tables, models and
+   exports; a request is closed when the next run finds nothing of it any more. It uses the pool of build_sessions,
+   since it rebuilds some sessions.
+4. **maintain_tables** deletes batches of features and lists after `processing.copy_days`, and models, their runs and
+   exports after `processing.model_days`, except champions and what a rollback goes back to; merges small files of the
+   tables, expires snapshots older than `processing.snapshot_days`, except those that champions were trained on, and
+   deletes files that belong to no snapshot.
 """
 
 
@@ -38,21 +41,21 @@ DOC = """
     doc_md=DOC,
 )
 def clickstream_maintenance() -> None:
-    """Compaction and retention of raw, audit, requests to be forgotten, upkeep of the tables."""
+    """Compaction and retention of raw, audit, erasure of people, maintenance of the tables."""
 
     @task
     def compacted() -> None:
-        """`clickstream compact`: joins files, deletes what is past its retention."""
+        """`clickstream compact`: merges files, and deletes those past their retention."""
         command("compact")
 
     @task(trigger_rule="all_done")
     def audited() -> None:
-        """`clickstream audit`: proves all history by names and headers."""
+        """`clickstream audit`: proves by names and headers that all history is complete."""
         command("audit")
 
     @task
     def newest_batch() -> str:
-        """The newest batch that is curated; without any there are no tables yet."""
+        """The newest curated batch; skipped if there is none, since then there are no tables yet."""
         from storage.errors import BatchError
 
         try:
@@ -60,9 +63,15 @@ def clickstream_maintenance() -> None:
         except BatchError as error:
             raise AirflowSkipException(str(error)) from error
 
+    @task(trigger_rule="one_failed", retries=0, on_failure_callback=None)
+    def failed() -> None:
+        """Fails the run if compaction failed: a run is what its last tasks are, and the audit may succeed."""
+        raise AirflowFailException("compacted failed")
+
     batch = newest_batch()
     erase = spark_job("erase_people", batch, pool=pool("build_sessions"))
-    chain(compacted(), audited())
+    compaction = compacted()
+    chain(compaction, [audited(), failed()])
     chain(batch, [erase, spark_job("maintain_tables", batch)])
 
 

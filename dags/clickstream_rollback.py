@@ -1,4 +1,4 @@
-"""Back to who recommended before, beside whatever else is running."""
+"""Rolls back to the previous champion, beside whatever else is running."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stages import DEFAULTS, command, notify, verified
 DOC = """
 ### Who recommended before
 
-**rolled_back** makes the champion's predecessor champion again, or the version that `to` names, and shows its own
-lists (`clickstream models rollback`), or changes nothing and fails where it has none; **verified** asks the running web
-app. A training under way is not waited for: lists that it makes for a model which is no longer champion are kept, but
-not shown.
+**rolled_back** makes the champion's predecessor, or the version `to`, champion again, and publishes its lists
+(`clickstream models rollback`); if it has none it changes nothing and fails. **verified** asks the web app which
+version it serves. A training that is running is not waited for: lists of a model that is no longer champion are kept,
+but not shown.
 """
 
 
@@ -38,11 +38,11 @@ not shown.
     },
 )
 def clickstream_rollback() -> None:
-    """The predecessor, or a version by its name, and its lists."""
+    """Rollback to the predecessor, or to a version by its name, with its lists."""
 
     @task(retries=0)
     def rolled_back(params: dict[str, Any]) -> None:
-        """`clickstream models rollback`. A second one would go further back: it is not retried."""
+        """`clickstream models rollback`; not retried, since a second one would go back further."""
         command("models", "rollback", *(["--to", params["to"]] if params["to"] else []))
 
     chain(rolled_back(), verified())

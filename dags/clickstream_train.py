@@ -1,4 +1,4 @@
-"""From a batch's features to the recommendations that the web app shows, or to a refusal that is shown."""
+"""Trains on a batch's features, and publishes the recommendations that the web app shows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from stages import CUT, DEFAULTS, FEATURES, command, final, gates, notify, spark
 DOC = """
 ### Who is champion
 
-Runs whenever features were published; `cut` names another batch, by default it is the newest that was announced.
+Runs whenever features were announced, on the newest batch announced; `cut` names another batch.
 
-1. **build_examples** and **train_click_models** learn what orders candidates; **train_recommender** searches the best
-   recipe and **evaluate_recommender** measures it beside the champion and popularity, and asks the gate.
-2. **compared** shows the gate's answer. A challenger that does not beat the champion stays unpublished, and the run
-   succeeds all the same: the lists are then made by the champion's recipe on the new data.
-3. **recommend_items**, **export_recommendations**: one atomic swap; **verified** asks the running web app.
+1. **train_recommender** searches the best recipe; **evaluate_recommender** measures it beside the champion and
+   popularity, and decides its promotion. A challenger that does not beat the champion is not published, and the run
+   still succeeds: the lists are then made by the champion's recipe on the new data.
+2. **build_examples** makes training examples of impressions. From them and from candidates **train_ranker** learns in
+   which order the lists are best shown, and evaluates the lists that visitors see; **train_click_models** learns the
+   chance of a click. **compared** prints the decisions.
+3. **recommend_items** and **export_recommendations** publish the lists in one atomic step; **verified** asks the web
+   app which version it serves.
 """
 
 
@@ -34,7 +37,7 @@ Runs whenever features were published; `cut` names another batch, by default it 
     params={"cut": CUT},
 )
 def clickstream_train() -> None:
-    """Examples, search, evaluation, gate, registry, recommendations, export, verification."""
+    """Examples, search, evaluation, gates, registry, order, recommendations, export, verification."""
 
     @task
     def batch(params: dict[str, Any], triggering_asset_events: Any = None) -> str:
@@ -47,15 +50,16 @@ def clickstream_train() -> None:
 
     @task
     def compared(batch: str) -> None:
-        """Shows why the gate decided as it did, and who is in force."""
+        """Prints the promotion gate's decisions with their reasons, and the champion."""
         command("models", "decision", "--batch", batch)
+        command("models", "decision", "--batch", batch, "--model", "ranker")
         command("models", "list")
 
     name = batch()
     examples, train = spark_job("build_examples", name), spark_job("train_recommender", name)
-    evaluate, recommend = spark_job("evaluate_recommender", name), spark_job("recommend_items", name)
-    chain(train, evaluate, [recommend, compared(name)])
-    chain(examples, spark_job("train_click_models", name), recommend)
+    rank, recommend = spark_job("train_ranker", name), spark_job("recommend_items", name)
+    chain(train, spark_job("evaluate_recommender", name), rank, [recommend, compared(name)])
+    chain(examples, [rank, spark_job("train_click_models", name)])
     chain(recommend, spark_job("export_recommendations", name), verified())
 
 

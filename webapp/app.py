@@ -26,7 +26,7 @@ from webapp.visitors import current_visitor, remember
 
 
 def create_app(settings: Settings, store: RecommendationStore) -> Flask:
-    """The app; starts nothing. Raises ConfigurationError where the write key it sends events with doesn't exist."""
+    """The app; starts no thread. Raises ConfigurationError if `webapp.write_key` is no key of the collector."""
     write_key(settings)
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # an item's id may hold two in a row
@@ -43,7 +43,7 @@ def create_app(settings: Settings, store: RecommendationStore) -> Flask:
 
 
 def _for_templates(settings: Settings, store: RecommendationStore) -> dict[str, object]:
-    """Names that every template has. `page_data(item)` is called by the page's frame."""
+    """Names that every template can use. The layout calls `page_data(item)`."""
     snapshot = g.get("snapshot") or store.snapshot
     version = snapshot.version if snapshot else None
     namenode = f"http://{settings.hdfs.host}:{settings.hdfs.http_port}" if settings.hdfs.managed else None
@@ -60,7 +60,7 @@ def _for_templates(settings: Settings, store: RecommendationStore) -> dict[str, 
 
 
 def _error_page(error: HTTPException) -> tuple[str, int] | HTTPException:
-    """404 and its like, as a page of the shop; redirects and the like pass as they are."""
+    """An HTTP error as a page of the shop; a redirect is returned as it is."""
     if error.code is None or error.code < 400:
         return error
     return render_template("error.html", error=error), error.code

@@ -1,4 +1,4 @@
-"""Which items a list shows, and the honest word on why. Pure, but for the id of each showing."""
+"""The items of each carousel, and a heading that says how they were chosen. Pure, but for random impression ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LITTLE_KNOWN = "Too little is known of this visitor for more: view a page or two
 
 @dataclass(frozen=True, slots=True)
 class Carousel:
-    """A list of items on a page. `impression_id` names this showing: a click on it answers to that."""
+    """A list of items on a page. `impression_id` identifies this impression; clicks on it carry the same id."""
 
     list_id: str
     heading: str
@@ -42,10 +42,10 @@ def recommended(
     n: int,
     shown: Collection[str] = (),
 ) -> Carousel:
-    """Learnt for this visitor, else from what they looked at just now (`history`, newest last), else popular.
+    """The model's items for this visitor, else items similar to their `history` (newest last), else popular ones.
 
-    `shown` is on the page already and not offered again; neither is what was just looked at. A list that falls
-    short is filled up with popular items, and says so.
+    Excludes the items in `shown`, which are on the page already, and those of `history`. A short list is filled with
+    popular items, and its heading says so.
     """
     heading = "Recommended for you"
     seen = {*history, *shown}
@@ -65,7 +65,7 @@ def recommended(
 
 
 def also_viewed(snapshot: Snapshot, list_id: str, item_id: str, n: int) -> Carousel:
-    """What others viewed in the same sessions, else popular items, and then it says so."""
+    """Items viewed in the same sessions; a short list is filled with popular items, and its heading says so."""
     if picks := _first(n, (item for item, _ in snapshot.similar.get(item_id, ())), {item_id}):
         why = "Viewed in the same sessions as this page."
         return _carousel(snapshot, list_id, "People also viewed", why, "similar", picks)
@@ -75,7 +75,7 @@ def also_viewed(snapshot: Snapshot, list_id: str, item_id: str, n: int) -> Carou
 
 
 def _ending(meant: int, picks: Sequence[str]) -> str:
-    """Of a sentence on a list of which only the first `meant` items are for its reason."""
+    """The end of a heading, if only the first `meant` items were chosen for its reason."""
     return "." if meant == len(picks) else "; after that, what is popular."
 
 

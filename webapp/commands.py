@@ -10,7 +10,7 @@ from infra.settings import Settings
 @click.command()
 def webapp() -> None:
     """Run the storefront in the foreground, until SIGTERM."""
-    from infra.serving import serve
+    from infra.web.serving import serve
     from webapp.tracking import write_key
 
     settings = Settings.from_env()

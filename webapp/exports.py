@@ -1,4 +1,4 @@
-"""The exports on HDFS, behind the ExportReader interface; where they lie is storage/exports.py's to say."""
+"""The exports on HDFS as an ExportReader; storage/exports.py defines their paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web app's Prometheus metrics, in a registry of their own: two apps in one process don't clash."""
+"""The web app's Prometheus metrics, in a registry per app, so that one process can have two apps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class Metrics:
-    """What is counted; see each metric's help text."""
+    """The app's metrics; each has a help text."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

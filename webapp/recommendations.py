@@ -1,4 +1,4 @@
-"""The export in service: looked for in the background, loaded whole, swapped in by one assignment.
+"""The export that the shop serves: polled in the background, loaded whole, replaced by one assignment.
 
     reader = HdfsExports(settings)               # webapp/exports.py; a fake in tests
     store = RecommendationStore(reader)
@@ -19,11 +19,11 @@ from webapp.metrics import Metrics
 from webapp.snapshot import Export, Snapshot, build_snapshot
 
 log = structlog.get_logger(__name__)
-Outcome = Literal["loaded", "unchanged", "absent", "failed"]
+RefreshResult = Literal["loaded", "unchanged", "absent", "failed"]
 
 
 class ExportReader(Protocol):
-    """Where exports come from. Either method may raise anything: the store keeps what it has."""
+    """Reads exports. Either method may raise any exception: the store then keeps its snapshot."""
 
     def current_version(self) -> str | None:
         """The version that CURRENT names; None before the first export."""
@@ -35,7 +35,7 @@ class ExportReader(Protocol):
 
 
 class RecommendationStore:
-    """Holds the snapshot in service. `error` is what the last look failed with, None if it didn't."""
+    """Holds the current snapshot. `error`: why the last refresh failed, None if it succeeded."""
 
     def __init__(self, reader: ExportReader, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
@@ -45,12 +45,12 @@ class RecommendationStore:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def refresh(self) -> Outcome:
-        """Looks once. A load that fails is logged (once per reason) and counted, and changes nothing else."""
+    def refresh(self) -> RefreshResult:
+        """Loads the current version if it is new. A failure is logged once per reason, counted, and changes nothing."""
         try:
             outcome = self._refresh()
             self.error = None
-        except Exception as error:  # the network, the file system, the file: whatever it is, the shop stays open
+        except Exception as error:  # whatever failed, the shop goes on with what it has
             outcome, reason = "failed", f"{type(error).__name__}: {error}"
             if reason != self.error:
                 log.warning("export_refresh_failed", error=reason, in_service=self._version)
@@ -59,7 +59,7 @@ class RecommendationStore:
         return outcome
 
     def start(self, seconds: float) -> None:
-        """Looks now and then every `seconds`, in a thread, until stop()."""
+        """Refreshes at once and every `seconds`, in a thread, until stop()."""
         self._thread = threading.Thread(target=self._run, args=(seconds,), name="export-refresh", daemon=True)
         self._thread.start()
 
@@ -73,7 +73,7 @@ class RecommendationStore:
     def _version(self) -> str | None:
         return self.snapshot.version if self.snapshot else None
 
-    def _refresh(self) -> Outcome:
+    def _refresh(self) -> RefreshResult:
         version = self._reader.current_version()
         if version is None:
             return "absent"

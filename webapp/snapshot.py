@@ -1,7 +1,6 @@
-"""One export, in memory, immutable: items, popularity, similar items and what was learnt for each visitor.
+"""One export in memory, immutable: items, popularity, similar items and each visitor's recommendations.
 
-Arrow tables in, lookups out. Lists stay in Arrow and are cut out on demand, so that a million visitors cost some
-megabytes and no million of Python tuples.
+Lists stay in Arrow tables and are sliced on demand, so a million visitors take megabytes instead of Python tuples.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something one can look at; `views` is its number of page views in the data that was learnt from."""
+    """An item of the shop; `views`: its page views in the training data."""
 
     item_id: str
     title: str
@@ -36,7 +35,7 @@ class Item:
 
     @property
     def label(self) -> str:
-        """The title for people: where it is but the path, the path's last part, spelled out."""
+        """The title to show; if it is only the path, the path's last part in words."""
         if self.title not in (self.item_id, self.path):
             return self.title
         last = next((part for part in reversed(self.item_id.split("/")) if part), "")
@@ -46,7 +45,7 @@ class Item:
 
     @property
     def section(self) -> str:
-        """The first part of a path of several, as a category; empty where there is none."""
+        """The path's first segment as a category; empty if it has only one."""
         parts = [part for part in self.item_id.split("/") if part]
         return unquote(parts[0]) if len(parts) > 1 else ""
 
@@ -84,9 +83,9 @@ class RankedLists(Mapping[str, Sequence[tuple[str, float]]]):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that the shop shows from one version of the model. `popular` is in order of popularity.
+    """Everything the shop shows of one model version. `popular` is ordered by popularity.
 
-    `for_visitors` is the whole export, `learnt` without what the export only filled up with popular items.
+    `for_visitors`: each visitor's whole list; `learnt`: the same without the popular items that fill it up.
     """
 
     version: str
@@ -108,9 +107,9 @@ class Snapshot:
 
 
 def build_snapshot(version: str, export: Export) -> Snapshot:
-    """Raises ExportError where a table or column is missing, or a key is null.
+    """The snapshot of an export. Raises ExportError if a table or column is missing, or a key is null.
 
-    An item that is recommended and yet not in `items` is shown under its id, rather than dropped.
+    A recommended item that is not in `items` is shown by its id.
     """
     tables = {name: _checked(version, name, export.tables.get(name)) for name in COLUMNS}
     items = {
@@ -156,5 +155,5 @@ def _checked(version: str, name: str, table: Any) -> Any:
 
 
 def _learnt(for_visitors: Any) -> Any:
-    """The rows that a model made; the others only fill a list up."""
+    """The rows that come from a model; the others are popular items that fill a list up."""
     return for_visitors.filter(pc.not_equal(for_visitors["source"].cast(pa.string()), "popular"))

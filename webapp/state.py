@@ -1,4 +1,4 @@
-"""What the views share, held by the app."""
+"""The state that all views of an app share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class State:
     recent: RecentViews = field(default_factory=RecentViews)
 
     def init_app(self, app: Flask) -> None:
-        """The one place where it meets the app."""
+        """Attaches the state to the app."""
         app.extensions[_KEY] = self
 
 

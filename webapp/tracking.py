@@ -1,4 +1,4 @@
-"""What static/tracker.js needs to know, and the headers that let it talk to the collector and to nobody else. Pure."""
+"""The data of static/tracker.js, and the headers that allow it to send to the collector alone. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from webapp.snapshot import Item
 
 
 def write_key(settings: Settings) -> str:
-    """The secret of the web app's write key. Raises ConfigurationError where there is no such key."""
+    """The secret of the web app's write key. Raises ConfigurationError if there is no such key."""
     name = settings.webapp.write_key
     try:
         return settings.collector.write_keys[name].secret
@@ -23,14 +23,14 @@ def write_key(settings: Settings) -> str:
 
 
 def collect_url(settings: Settings) -> str:
-    """Where browsers send events."""
+    """The URL to which browsers send events."""
     return f"{(settings.webapp.collector_url or settings.collector.address).rstrip('/')}/collect"
 
 
 def page_data(settings: Settings, visitor_id: str, version: str | None, item: Item | None) -> dict[str, Any]:
     """The JSON that each page carries for the tracker.
 
-    `title` is the item's own, not the document's: it comes back as the item's title in the next export.
+    `title` is the item's, not the document's: the next export has it as the item's title.
     """
     return {
         "collector": collect_url(settings),

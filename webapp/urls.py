@@ -3,8 +3,8 @@
     /presentations/logstash-1/   <->   /item/presentations/logstash-1/
     sku 17                       <->   /item?id=sku%2017
 
-Most ids here are paths, and make the readable form. The query takes the rest: an id without a leading slash, and one
-with an empty, `.` or `..` segment, which browsers and proxies rewrite.
+Ids that are paths get the readable form. The query form is for ids without a leading slash, and for those with an
+empty, `.` or `..` segment, which browsers and proxies rewrite.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from werkzeug.routing import BaseConverter
 
 
 class RestConverter(BaseConverter):
-    """All that is left of the path, slashes and emptiness included (Werkzeug's `path` takes neither first)."""
+    """Matches the rest of the path, even if it is empty or starts with a slash (Werkzeug's `path` allows neither)."""
 
     regex = r"[\s\S]*"
     part_isolating = False
@@ -40,5 +40,5 @@ def item_ids(rest: str) -> tuple[str, str]:
 
 
 def visitor_url(visitor_id: str) -> str:
-    """Where one becomes this visitor."""
+    """The URL that switches to this visitor."""
     return f"/as/{quote(visitor_id, safe='')}"

@@ -1,7 +1,7 @@
-"""Who is looking: the visitor's id in a cookie, and what that visitor looked at lately, in memory.
+"""The visitor's id, in a cookie, and the visitor's recent views, in memory.
 
-The recent views are for this very visit, before any batch has learnt of it, so losing them at a restart costs little:
-the events themselves are with the collector.
+Recent views serve the current visit, which no batch has processed yet. A restart may lose them: the events are stored
+by the collector.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_LENGTH = 200
 
 
 class RecentViews:
-    """visitor id -> the ids of the last `length` items, newest last, of the `visitors` seen last. Thread-safe."""
+    """Visitor id -> ids of the last `length` items, newest last, for the latest `visitors`. Thread-safe."""
 
     def __init__(self, visitors: int = 10_000, length: int = 20) -> None:
         self._visitors, self._length = visitors, length
@@ -28,7 +28,7 @@ class RecentViews:
         self._lock = threading.Lock()
 
     def add(self, visitor_id: str, item_id: str) -> None:
-        """Notes a view; an item seen again moves to the end."""
+        """Adds a view; an item viewed again moves to the end."""
         with self._lock:
             earlier = (seen for seen in self._views.pop(visitor_id, ()) if seen != item_id)
             self._views[visitor_id] = (*earlier, item_id)[-self._length :]
@@ -42,7 +42,7 @@ class RecentViews:
 
 
 def current_visitor() -> str:
-    """This request's visitor; a new one where the cookie is missing or unusable."""
+    """This request's visitor; a new one if the cookie is missing or invalid."""
     if "visitor" not in g:
         known = unquote(request.cookies.get(COOKIE, ""))
         if 0 < len(known) <= MAX_LENGTH and known.isprintable():
@@ -53,12 +53,12 @@ def current_visitor() -> str:
 
 
 def become(visitor_id: str) -> None:
-    """Makes this request's visitor somebody else, and the browser's from now on."""
+    """Switches this request and the browser's cookie to another visitor."""
     g.visitor, g.visitor_is_new = visitor_id, True
 
 
 def remember(response: Response) -> Response:
-    """Sets the cookie where the visitor is new. HttpOnly: the tracker reads the id from the page."""
+    """Sets the cookie if the visitor is new. It is HttpOnly, as the tracker reads the id from the page."""
     if g.get("visitor_is_new"):
         response.set_cookie(
             COOKIE,

@@ -1,4 +1,4 @@
-"""For machines: is it up, and how does it do."""
+"""Health and metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ blueprint = Blueprint("operations", __name__)
 
 @blueprint.get("/health")
 def health() -> Response:
-    """200 whenever pages can be shown, which needs no export; `status` is degraded where the last look failed."""
+    """200 if pages can be shown, which needs no export; `status` is degraded if the last refresh failed."""
     store = state().store
     snapshot = store.snapshot
     return jsonify(
@@ -26,5 +26,5 @@ def health() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """In Prometheus's text format."""
+    """The metrics in Prometheus's text format."""
     return Response(generate_latest(state().store.metrics.registry), content_type=CONTENT_TYPE_LATEST)

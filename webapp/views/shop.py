@@ -1,4 +1,4 @@
-"""The pages that people see."""
+"""The pages of the shop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ blueprint = Blueprint("shop", __name__)
 
 @blueprint.before_request
 def take_snapshot() -> None:
-    """One version of the model for the whole of a request."""
+    """Keeps one snapshot for the whole request, so that a page never mixes two versions."""
     g.snapshot = state().store.snapshot
 
 
@@ -66,7 +66,7 @@ def item(rest: str | None = None) -> str | Response:
 
 @blueprint.get("/as/<rest:visitor>")
 def become_visitor(visitor: str) -> Response:
-    """Continues as a visitor that the model knows, or as somebody new where none is named."""
+    """Switches to the named visitor, or to a new one if none is named."""
     snapshot: Snapshot | None = g.snapshot
     if not visitor:
         become(str(uuid.uuid4()))
