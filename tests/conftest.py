@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import os
-import random
-import socket
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.settings import Settings
-from tests.browser import chromium
+from tests.support.browser import chromium
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-_PORTS = {
-    "kafka": ["port", "controller_port"],
-    "hdfs": ["port", "http_port", "datanode_port", "datanode_http_port", "datanode_ipc_port"],
-    "spark": ["yarn_port", "yarn_http_port", "history_port"],
-    "airflow": ["port", "log_port", "trigger_log_port"],
-    "collector": ["port"],
-    "sink": ["metrics_port"],
-    "webapp": ["port"],
-}
 
 _OBEYED = ("AIRFLOW", "CLICKSTREAM_", "HADOOP_", "JAVA_", "KAFKA_", "SPARK_")  # prefixes of variables
 _OF_SESSIONS = {"SPARK_AUTH_SOCKET_TIMEOUT", "SPARK_BUFFER_SIZE"}  # which a Spark session in this process sets
@@ -83,30 +74,53 @@ def shared_data() -> Path:
     return folder
 
 
-def free_ports() -> dict[str, dict[str, int]]:
-    """section -> field -> a port that is free now, and that no other home of this run was given or will be."""
-    return {section: {field: _free_port() for field in fields} for section, fields in _PORTS.items()}
+# What takes longest begins first, so that no process is left with it at the end. The rest keeps its order, but unit
+# tests come last: they fill what is left.
+_FIRST = (
+    "e2e/test_demo.py",
+    "integration/test_jobs.py",
+    "integration/test_click_models.py",
+    "integration/test_erase.py",
+    "integration/test_sink.py",
+    "integration/test_training.py",
+    "integration/test_examples.py",
+    "faults/test_sink_killed.py",
+    "faults/test_sink_servers.py",
+)
 
 
-def _free_port() -> int:
-    for port in _PORTS_LEFT:
-        with socket.socket() as probe, suppress(OSError):  # taken
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is left")
-
-
-def _share_of_ports() -> Iterator[int]:
-    """This process's share, in any order, of ports that no outgoing connection may be given."""
-    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
-    share = range(20_000 + int(worker.removeprefix("gw")), 32_000, int(workers))
-    return iter(random.sample(share, len(share)))
-
-
-_PORTS_LEFT = _share_of_ports()
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", type=Path, help="a file to which seconds and name of each test file are appended")
 
 
 def pytest_configure() -> None:
     """No test reads the settings of whoever runs it."""
     for name in [name for name in os.environ if name.startswith("CLICKSTREAM_")]:
         del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files by how long they take, for --no-loadscope-reorder."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        return file.startswith("unit/"), _FIRST.index(file) if file in _FIRST else len(_FIRST)
+
+    items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The ten slowest files, in seconds of one process."""
+    if hasattr(config, "workerinput"):
+        return
+    seconds: Counter[str] = Counter()
+    for report in chain(*terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid.partition("::")[0]] += report.duration
+    if len(seconds) > 1:
+        terminalreporter.section("slowest files")
+        for file, took in seconds.most_common(10):
+            terminalreporter.write_line(f"{took:7.1f} s  {file}")
+    if times := config.getoption("--times"):
+        with times.open("a") as out:
+            out.writelines(f"{took:7.1f} s  {file}\n" for file, took in seconds.items())

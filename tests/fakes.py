@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 from confluent_kafka import KafkaError, KafkaException
 
 from infra.errors import ServiceError
+from ingest.delivery.publisher import PublisherState, Way
+from ingest.delivery.record import Record
 from ingest.errors import PublishError
-from ingest.publisher import PublisherState, Way
-from ingest.spool import Record
 from storage.hdfs import Entry, Hdfs
 
 
@@ -276,7 +276,7 @@ class FakeResourceManager:
         self.states, self.lag, self.killed = dict(states), lag, dict[str, float]()
 
     def applications(self, tag: str) -> list[Any]:
-        from processing.applications import Application
+        from processing.runtime.yarn_lock import Application
 
         for id_ in self.killed:
             self.killed[id_] -= 1

@@ -14,7 +14,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from infra.settings import Settings
-from ingest.protocols import Context
+from ingest.event.context import Context
 from ingest.protocols.native import parse
 from tests.fakes import FakeExports
 from webapp.app import create_app

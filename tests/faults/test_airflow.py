@@ -2,96 +2,59 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import psycopg
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from infra.orchestrator import Orchestrator
+from infra.airflow.client import Orchestrator
 from infra.services.cluster import Cluster
 from infra.services.supervision import orphans
 from infra.settings import Settings
-from processing import iceberg, tables
-from storage import batches, ledger
+from processing.tables import feature_schemas, iceberg, schemas
+from storage.batches import cuts, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from tests.conftest import free_ports
-from tests.waiting import eventually
+from tests.support.listening import Heard, listening
+from tests.support.ports import free_ports
+from tests.support.postgres import Postgres, postgres_server
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.cluster
 
 COMMAND = Path(sys.executable).with_name("clickstream")
 HOURLY, BACKFILL, MAINTENANCE = "clickstream_hourly", "clickstream_backfill", "clickstream_maintenance"
 COMPARED = (
-    *(tables.EVENTS, tables.DUPLICATES, tables.SESSIONS, tables.IDENTITIES),
-    *(tables.INTERACTIONS, tables.ITEM_FEATURES, tables.VISITOR_FEATURES),
+    *(schemas.EVENTS, schemas.DUPLICATES, schemas.SESSIONS, schemas.IDENTITIES),
+    *(feature_schemas.INTERACTIONS, feature_schemas.ITEM_FEATURES, feature_schemas.VISITOR_FEATURES),
 )
-
-
-@dataclass
-class Heard:
-    """What Airflow told a server at `url`: names of metrics, and failures."""
-
-    url: str
-    metrics: set[str] = field(default_factory=set)
-    failures: list[dict[str, Any]] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
 def heard() -> Iterator[Heard]:
-    """A server that takes OTLP at /v1/metrics and failures at /failed."""
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/failed":
-                told.failures.append(json.loads(body))
-            else:
-                sent = ExportMetricsServiceRequest()
-                sent.ParseFromString(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
-                told.metrics.update(m.name for r in sent.resource_metrics for s in r.scope_metrics for m in s.metrics)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        told = Heard(f"http://127.0.0.1:{server.server_port}")
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield told
-        server.shutdown()
+    with listening() as found:
+        yield found
 
 
-@dataclass(frozen=True)
-class Postgres:
-    """A database server, its superuser's URL, and how it is started and stopped."""
-
-    url: str
-    start: Callable[[], None]
-    stop: Callable[[], None]
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -115,33 +78,6 @@ def own(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, heard: Hea
         yield settings
     finally:
         cluster.down()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server of its own; skips where Debian's package is missing."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not found:
-        pytest.skip("PostgreSQL (Debian: postgresql) is not installed")
-    port, as_user = free_ports()["kafka"]["port"], []
-    # Not below pytest's folder, which is closed to others.
-    with tempfile.TemporaryDirectory(prefix="clickstream-postgres-") as folder:
-        if os.geteuid() == 0:  # it refuses to be run by root
-            shutil.chown(folder, "postgres")
-            as_user = ["runuser", "-u", "postgres", "--"]
-
-        def run(program: str, *arguments: str) -> None:
-            subprocess.run([*as_user, str(found[-1] / program), "-D", f"{folder}/data", *arguments], check=True)
-
-        run("initdb", "-U", "airflow", "-A", "trust")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-        start = partial(run, "pg_ctl", "-o", options, "-l", f"{folder}/log", "-w", "start")
-        stop = partial(run, "pg_ctl", "-m", "immediate", "stop")
-        start()
-        try:
-            yield Postgres(f"postgresql://airflow@127.0.0.1:{port}/postgres", start, stop)
-        finally:
-            stop()
 
 
 def clickstream(settings: Settings, *arguments: str) -> Any:
@@ -176,22 +112,42 @@ def kill(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=10)
 
 
+def suspend(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        process.suspend()
+
+
+def running(settings: Settings, job: str) -> list[psutil.Process]:
+    """The processes, Python and Java, of drivers that run a job, of whichever batch."""
+    found = []
+    for record in (settings.home / "run" / "jobs").glob(f"{job}-*.json"):
+        for pid in {one["pid"] for one in json.loads(record.read_text())["processes"]}:
+            with suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+    return living(found)
+
+
 def at_work(settings: Settings, job: str, batch: str) -> list[psutil.Process]:
     """The processes of a job's driver, Python and Java, once it is in the midst of a batch."""
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
-    checkpoints = f"{settings.hdfs.root}/checkpoints/{job}/batch={batches.get(fs, layout, batch).number}"
+    checkpoints = f"{settings.hdfs.root}/checkpoints/{job}/batch={cuts.get(fs, layout, batch).number}"
     eventually(lambda: fs.exists(checkpoints), 300)
-    found = named(settings, f"{job}.py")
+    found = running(settings, job)
     assert {"java", "python"} <= {process.name().rstrip("0123456789.") for process in found}
     return found
 
 
-def workers(drivers: list[psutil.Process]) -> list[psutil.Process]:
-    """Airflow's processes that follow these drivers, but for the scheduler."""
-    airflow = {parent for driver in drivers for parent in driver.parents() if "airflow" in parent.name()}
-    found = [process for process in airflow if "scheduler" not in " ".join(process.cmdline())]
+def workers(settings: Settings) -> list[psutil.Process]:
+    """Airflow's processes that run a task and follow its driver, but for the scheduler."""
+    tasks = [process for process in named(settings, "airflow worker -- ") if "LocalExecutor" not in cmdline(process)]
+    airflow = {process for task in tasks for process in (task, *task.parents()) if "airflow" in process.name()}
+    found = [process for process in airflow if "scheduler" not in cmdline(process)]
     assert found
     return found
+
+
+def cmdline(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -258,13 +214,13 @@ def test_hours_that_were_missed_are_run_once_each_though_scheduler_and_database_
     own: Settings, postgres: Postgres
 ) -> None:
     airflow = Orchestrator(own)
-    eventually(lambda: bool(named(own, "curate_events.py")), 300)
+    eventually(lambda: bool(running(own, "curate_events")), 300)
     scheduler = psutil.Process(Cluster(own).supervisor.states()["airflow-scheduler"]["pid"])
     children = scheduler.children(recursive=True)
     eventually(partial(stopped_in_transaction, scheduler, own.airflow.database), 60)
     kill([scheduler])  # its children keep the connection, and with it the transaction's locks
     finished(own, HOURLY, 1)
-    eventually(lambda: bool(named(own, "curate_events.py")), 300)
+    eventually(lambda: bool(running(own, "curate_events")), 300)
     postgres.stop()
     time.sleep(20)
     postgres.start()
@@ -274,12 +230,12 @@ def test_hours_that_were_missed_are_run_once_each_though_scheduler_and_database_
     ends = [datetime.fromisoformat(run["data_interval_end"]) for run in runs]
     assert ends[1] - ends[0] == timedelta(hours=1)
     fs, layout = Hdfs(own), Layout(own.hdfs.root, own.kafka.topic)
-    cuts = list(batches.all(fs, layout))
-    assert [cut.name for cut in cuts] == [
+    taken = list(cuts.all_cuts(fs, layout))
+    assert [cut.name for cut in taken] == [
         end.strftime("%Y-%m-%dT%H-%M" if end.minute else "%Y-%m-%dT%H") for end in ends
     ]
-    assert [datetime.fromisoformat(cut.taken_at) for cut in cuts] == ends
-    assert all(ledger.read(fs, layout, cut).published_balanced for cut in cuts)
+    assert [datetime.fromisoformat(cut.taken_at) for cut in taken] == ends
+    assert all(ledger.load(fs, layout, cut).published_balanced for cut in taken)
     assert airflow.runs(BACKFILL) == []
 
 
@@ -295,7 +251,7 @@ def test_a_task_whose_processes_are_killed_is_done_again(own: Settings, reader: 
     assert "batch shoppers has not landed: partition -> missing offsets" in airflow.log(HOURLY, run_id, "landed", 1)
     supervisor.start("sink")
     drivers = at_work(own, "build_sessions", "shoppers")
-    kill([*drivers, *workers(drivers)])
+    kill([*drivers, *workers(own)])
     ran = airflow.follow(HOURLY, run_id, lambda states: None)
     assert ran["state"] == "success", ran
     assert tries(airflow, run_id, "build_sessions") == 2
@@ -309,12 +265,9 @@ def test_a_driver_that_outlives_its_worker_is_ended_before_the_retry_writes(
     run_id = run_of(airflow, "shoppers")
     airflow.clear(HOURLY, run_id)
     drivers = at_work(own, "build_sessions", "shoppers")
-    first, followers = tries(airflow, run_id, "build_sessions"), workers(drivers)
-    for follower in followers:
-        follower.kill()
-    eventually(lambda: not living(followers))  # Linux ends who is stopped while its parent ends
-    for driver in drivers:
-        driver.suspend()  # or it would be done before anybody misses the worker
+    suspend(drivers)  # or they would end with their worker, or be done before anybody misses it
+    first = tries(airflow, run_id, "build_sessions")
+    kill(workers(own))
     assert living(drivers) == drivers
     ran = airflow.follow(HOURLY, run_id, lambda states: None)
     assert ran["state"] == "success", ran
@@ -326,7 +279,7 @@ def test_a_driver_that_outlives_its_worker_is_ended_before_the_retry_writes(
 
 def test_overlapping_backfills_change_no_row(own: Settings, reader: SparkSession) -> None:
     airflow, before = Orchestrator(own), rows(reader)
-    newest = batches.newest(Hdfs(own), Layout(own.hdfs.root, own.kafka.topic))
+    newest = cuts.newest(Hdfs(own), Layout(own.hdfs.root, own.kafka.topic))
     assert newest is not None and newest.name == "shoppers"
     since = datetime.fromisoformat(newest.taken_at) - timedelta(milliseconds=1)
     conf = {"from": since.isoformat(), "stages": ["build_sessions"]}
@@ -360,12 +313,16 @@ def test_an_hour_that_is_not_the_newest_is_run_again_and_changes_no_row(own: Set
 
 def test_airflow_and_spark_call_what_was_written_by_the_same_names(own: Settings) -> None:
     written: dict[str, set[tuple[str, str]]] = {"airflow": set(), "spark": set()}
+    parents = set()  # of applications, though they share a driver
     for line in Path(own.lineage.file).read_text().splitlines():
         event = json.loads(line)
         if event["eventType"] == "COMPLETE":
             by = "airflow" if "airflow" in event["producer"] else "spark"
             written[by] |= {(dataset["namespace"], dataset["name"]) for dataset in event["outputs"]}
-    for table in (tables.EVENTS, tables.SESSIONS, tables.ITEM_FEATURES):
+            parents.add((event["job"]["name"], event["run"]["facets"].get("parent", {}).get("job", {}).get("name")))
+    for job in ("curate_events", "build_sessions", "build_features"):
+        assert (f"{job}_shoppers", f"{HOURLY}.{job}") in parents, parents
+    for table in (schemas.EVENTS, schemas.SESSIONS, feature_schemas.ITEM_FEATURES):
         dataset = (own.hdfs.address, f"{own.hdfs.root}/warehouse/db/{table.name}")
         assert dataset in written["airflow"] and dataset in written["spark"], written
 
@@ -388,7 +345,7 @@ def test_a_failure_that_no_retry_mends_is_told_at_once_and_then_that_of_its_run(
 
 def test_maintenance_forgets_who_asks_and_says_for_which_pool_it_waits(own: Settings, reader: SparkSession) -> None:
     airflow, pool = Orchestrator(own), "clickstream_maintain_tables"
-    forgotten, *others = visitors(reader, tables.VISITOR_FEATURES)
+    forgotten, *others = visitors(reader, feature_schemas.VISITOR_FEATURES)
     clickstream(own, "erasures", "request", "--anonymous-id", str(forgotten))
     resize(airflow, pool, 0)
     run_id = airflow.trigger(MAINTENANCE, {})
@@ -396,5 +353,5 @@ def test_maintenance_forgets_who_asks_and_says_for_which_pool_it_waits(own: Sett
     resize(airflow, pool, 1)
     ran = airflow.follow(MAINTENANCE, run_id, lambda states: None)
     assert ran["state"] == "success", ran
-    assert set(visitors(reader, tables.EVENTS)) == {*others, None}
+    assert set(visitors(reader, schemas.EVENTS)) == {*others, None}
     assert [request["done_at"] for request in clickstream(own, "erasures", "list")] == [None]

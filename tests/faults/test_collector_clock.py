@@ -6,15 +6,18 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from infra.services.cluster import Cluster
 from infra.settings import Settings
-from ingest.tail import tail
-from tests.conftest import free_ports
-from tests.faults.clock import Clock
-from tests.faults.served import Account, balanced, collector, health, load
-from tests.waiting import eventually
+from ingest.tools.tail import tail
+from tests.support.clock import Clock
+from tests.support.ports import free_ports
+from tests.support.served import Account, balanced, collector, health, load
+from tests.support.waiting import eventually
 
 
+@pytest.mark.cluster
 def test_a_clock_that_jumps_refuses_and_loses_nothing(tmp_path: Path) -> None:
     clock = Clock(tmp_path)
     base = Settings(home=tmp_path / "home", **free_ports())

@@ -13,9 +13,9 @@ import pytest
 
 from infra.services.cluster import Cluster
 from infra.settings import Settings
-from tests.conftest import free_ports
-from tests.faults.served import Account, balanced, collector, health, load
-from tests.waiting import eventually
+from tests.support.ports import free_ports
+from tests.support.served import Account, balanced, collector, health, load
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")

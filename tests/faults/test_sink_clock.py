@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from infra.settings import Settings
-from tests.faults.clock import Clock
-from tests.faults.proof import proved
-from tests.faults.sinks import corner, goes_on, landed, load, sink_process
+from tests.support.clock import Clock
+from tests.support.proof import proved
+from tests.support.sinks import corner, goes_on, landed, load, sink_process
 
 
+@pytest.mark.cluster
 def test_a_clock_that_jumps_neither_stops_nor_doubles_anything(cluster_settings: Settings, tmp_path: Path) -> None:
     clock = Clock(tmp_path)
     place = corner(cluster_settings, partitions=2, max_age_seconds=0.5)  # an age that a jump could make too large

@@ -9,17 +9,19 @@ from typing import get_args
 import pytest
 
 from infra.settings import Settings
-from ingest import codec
-from storage import epochs
-from storage.owned import publish
-from storage.partition import PartitionWriter, Records
-from storage.rolling import Limits
-from storage.schemas import Registry
-from tests.faults.failing_sink import Fault, Verb, When
-from tests.faults.proof import proved
-from tests.faults.sinks import Sent, corner, landed, sink_process
-from tests.integration.landing import Landing
-from tests.integration.sandbox import event, produce
+from ingest.event import codec
+from storage.formats import FORMATS
+from storage.formats.schemas import SchemaRegistry
+from storage.sink import epochs
+from storage.sink.publishing import publish
+from storage.sink.rolling import Limits
+from storage.sink.writer import PartitionWriter, Records
+from tests.support.corners import produce
+from tests.support.events import event
+from tests.support.failing_sink import Fault, Verb, When
+from tests.support.landing import Landing
+from tests.support.proof import proved
+from tests.support.sinks import Sent, corner, landed, sink_process
 
 RECORDS, SEEDED, POISON = 4_500, 500, 1_000
 FILE = r"/e=\d+/\w+/{}t"  # in the folder of an epoch; topics begin with a t
@@ -54,11 +56,13 @@ def values() -> tuple[list[bytes], list[str | None]]:
 
 def dead_owner(place: Landing) -> None:
     """Leaves the epoch, a published and an unpublished file of an owner who is no more."""
-    epoch = epochs.claim(place.fs, place.layout, 0)
-    registry = Registry()
+    epoch = epochs.claim_epoch(place.fs, place.layout, 0)
+    registry = SchemaRegistry()
     registry.add(codec.SCHEMA)
     limits = Limits.of(place.settings.sink)
-    writer = PartitionWriter(place.layout, 0, 0, codec_="null", limits=limits, registry=registry)
+    writer = PartitionWriter(
+        place.layout, 0, 0, format_=FORMATS["avro"], codec_="null", limits=limits, registry=registry
+    )
     seeds = Records.of((n, 1, None, value) for n, value in enumerate(values()[0][:SEEDED]))
     writer.append(seeds, lambda _: "lost")
     writer.seal("released")

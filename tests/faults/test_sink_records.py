@@ -8,11 +8,12 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from infra.settings import Settings
-from ingest import codec
-from tests.faults.proof import audited, proved
-from tests.faults.sinks import corner, landed, load, sink_process
-from tests.integration.sandbox import event, produce
-from tests.waiting import eventually
+from ingest.event import codec
+from tests.support.corners import produce
+from tests.support.events import event
+from tests.support.proof import audited, proved
+from tests.support.sinks import corner, landed, load, sink_process
+from tests.support.waiting import eventually
 
 POISON: dict[str, bytes | None] = {
     "garbage": os.urandom(100),

@@ -8,10 +8,11 @@ import pytest
 import requests
 
 from infra.settings import Settings
-from tests.faults.proof import proved
-from tests.faults.sinks import corner, landed, load, sink_process, supervised
-from tests.integration.sandbox import event, produce
-from tests.waiting import eventually
+from tests.support.corners import produce
+from tests.support.events import event
+from tests.support.proof import proved
+from tests.support.sinks import corner, landed, load, sink_process, supervised
+from tests.support.waiting import eventually
 
 
 def web(settings: Settings, operation: str, **parameters: str) -> None:

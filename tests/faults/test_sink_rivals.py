@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import pytest
+
 from infra.settings import Settings
-from tests.faults.proof import proved
-from tests.faults.sinks import corner, landed, load, sink_process, stop_all, with_sink
-from tests.integration.sandbox import RunningSink
-from tests.waiting import eventually
+from tests.support.proof import proved
+from tests.support.servers import RunningSink
+from tests.support.sinks import corner, landed, load, sink_process, stop_all, with_sink
+from tests.support.waiting import eventually
 
 STORM_SECONDS = 60
 
@@ -48,6 +50,7 @@ def test_two_sinks_that_are_both_told_to_own_the_partitions_fence_each_other_and
     print(f"\ntwo owners, fenced {fenced} times: {proved(place, sent)}")
 
 
+@pytest.mark.cluster
 def test_members_that_join_and_leave_each_second_under_load_lose_and_double_nothing(
     cluster_settings: Settings,
 ) -> None:

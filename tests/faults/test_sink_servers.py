@@ -15,18 +15,19 @@ import pytest
 
 from infra import jars
 from infra.errors import MAY_PASS
-from infra.services import jvm
+from infra.jars import jvm
 from infra.services.cluster import Cluster
 from infra.settings import Settings
 from storage.errors import StorageError
-from tests.conftest import free_ports
-from tests.faults.failing_sink import Fault
-from tests.faults.proof import proved
-from tests.faults.sinks import Supervised, corner, goes_on, landed, load, sink_process, supervised
-from tests.integration.datanodes import datanodes
-from tests.integration.landing import Landing
-from tests.integration.sandbox import event, produce
-from tests.waiting import eventually
+from tests.support.corners import produce
+from tests.support.datanodes import datanodes
+from tests.support.events import event
+from tests.support.failing_sink import Fault
+from tests.support.landing import Landing
+from tests.support.ports import free_ports
+from tests.support.proof import proved
+from tests.support.sinks import Supervised, corner, goes_on, landed, load, sink_process, supervised
+from tests.support.waiting import eventually
 
 SERVERS = ["kafka", "namenode", "datanode"]
 ENDS = ("exit 2: clickstream: ", f"exit {MAY_PASS}: clickstream: ")  # refused, or not answered

@@ -7,11 +7,12 @@ import signal
 import pytest
 
 from infra.settings import Settings
-from tests.faults.failing_sink import Fault
-from tests.faults.proof import proved
-from tests.faults.sinks import SinkProcess, corner, landed, sink_process, stop_all
-from tests.integration.sandbox import event, produce
-from tests.waiting import eventually
+from tests.support.corners import produce
+from tests.support.events import event
+from tests.support.failing_sink import Fault
+from tests.support.proof import proved
+from tests.support.sinks import SinkProcess, corner, landed, sink_process, stop_all
+from tests.support.waiting import eventually
 
 IN_EPOCH = r"/e=\d+/\w+/t"
 RECORDS = 4_500

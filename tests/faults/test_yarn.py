@@ -16,27 +16,28 @@ import psutil
 import pytest
 import requests
 
-from infra import archives, submit
 from infra.services import spark as spark_services
 from infra.services.cluster import Cluster
 from infra.settings import Settings
-from ingest.events import ClickEvent
-from processing import code_version
-from processing.iceberg import NAMESPACE, Table
-from processing.registry import Registry
-from processing.tables import DUPLICATES, EVENTS
-from processing.training import store
-from storage import batches, ledger
+from infra.spark import archives, submit
+from ingest.event.event import ClickEvent
+from processing.runtime import code_version
+from processing.runtime.registry import Registry
+from processing.tables.iceberg import NAMESPACE, Table
+from processing.tables.schemas import DUPLICATES, EVENTS
+from processing.training import model_files
+from storage.batches import cuts, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from tests.conftest import free_ports
-from tests.integration.conftest import click, land
-from tests.waiting import eventually
+from tests.support.events import click
+from tests.support.landing import land
+from tests.support.ports import free_ports
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.cluster
 
 SERVERS = ["namenode", "datanode", "resourcemanager", "nodemanager", "history"]
 EXECUTOR, DRIVER = "YarnCoarseGrainedExecutorBackend", "yarn.ApplicationMaster --class"
@@ -104,21 +105,19 @@ def said(settings: Settings, name: str) -> str:
     return "".join(file.read_text()[-3000:] for file in settings.home.glob(f"{name}*.log"))
 
 
-def data_files(settings: Settings, batch: str) -> int:
-    """How many files of the batch's events are there, of whatever attempt."""
-    fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
+def data_files(settings: Settings) -> int:
+    """How many files of events are there, of whatever attempt."""
     table = f"{NAMESPACE.rsplit('.', 1)[-1]}/{EVENTS.name}"
-    number = batches.get(fs, layout, batch).number
-    return fs.count_files(f"{settings.hdfs.root}/warehouse/{table}/data/batch={number}")
+    return Hdfs(settings).count_files(f"{settings.hdfs.root}/warehouse/{table}/data")
 
 
 def works_on(settings: Settings, batch: str, running: subprocess.Popen[bytes]) -> None:
-    """Waits until it has begun to write the batch's events."""
-    before = data_files(settings, batch)
+    """Waits until it has begun to write events."""
+    before = data_files(settings)
 
     def begun() -> bool:
         assert running.poll() is None, said(settings, batch)
-        return data_files(settings, batch) > before
+        return data_files(settings) > before
 
     eventually(begun, 240)
 
@@ -147,8 +146,8 @@ def applications(settings: Settings) -> dict[str, dict[str, Any]]:
 def assert_right(settings: Settings, reader: SparkSession, batch: str, once: list[ClickEvent]) -> None:
     """Each event once, each second copy among the duplicates, the gate balanced."""
     fs, layout = Hdfs(settings), Layout(settings.hdfs.root, settings.kafka.topic)
-    cut = batches.get(fs, layout, batch)
-    gate = ledger.read(fs, layout, cut)
+    cut = cuts.get(fs, layout, batch)
+    gate = ledger.load(fs, layout, cut)
     assert gate.published_balanced and (gate.total("curated"), gate.total("duplicates")) == (2_000, 100)
 
     def ids(table: Table) -> Counter[str]:
@@ -212,11 +211,18 @@ def test_a_driver_here_and_then_an_executor_are_killed_in_mid_job_and_no_row_is_
 
 
 def test_models_are_trained_judged_and_registered_in_containers(own: Settings) -> None:
-    for job in ("build_features", "build_examples", "train_recommender", "evaluate_recommender", "train_click_models"):
+    for job in (
+        "build_features",
+        "build_examples",
+        "train_recommender",
+        "evaluate_recommender",
+        "train_ranker",
+        "train_click_models",
+    ):
         running = submitted(own, "client", "cluster", job)
         assert running.wait(300) == 0, said(own, "client")
     fs, layout = Hdfs(own), Layout(own.hdfs.root, own.kafka.topic)
-    training = store.read(fs, own.hdfs.root, batches.get(fs, layout, "client"))
+    training = model_files.read(fs, own.hdfs.root, cuts.get(fs, layout, "client"))
     [version] = Registry(own).versions()
     assert training.final and (version.name, version.decision["checks"][0]["name"]) == (training.version, "better")
     assert code_version.of(own).endswith(Registry(own).read_run(version.run_id)["tags"]["code"])
@@ -262,9 +268,10 @@ def test_a_task_follows_its_driver_in_a_container_and_ends_it(own: Settings, mon
 
     landed(own, "ended")
     task = stages.SparkJob(task_id="curate", job="curate_events", batch="ended", outlets=[])
+    before = data_files(own)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(task.execute, {})
-        eventually(lambda: data_files(own, "ended") > 0, 240)
+        eventually(lambda: data_files(own) > before, 240)
         task.on_kill()
         with pytest.raises(RuntimeError, match="state: KILLED"):
             running.result(60)

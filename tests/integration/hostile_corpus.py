@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from functools import cache
 
-from ingest.trackers import TP2
+from ingest.protocols.snowplow import TP2
 from tests.integration.hostile_parts import (
     BATCHES,
     CLICK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from ingest.protocols.segment import KINDS
-from ingest.trackers import TP2
+from ingest.protocols.snowplow import TP2
 
 KEY = "hostile-key"
 WITH_KEY = ((b"X-Write-Key", KEY.encode()),)

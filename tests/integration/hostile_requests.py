@@ -7,7 +7,7 @@ import gzip
 from hypothesis import strategies as st
 
 from ingest.protocols.segment import KINDS
-from ingest.trackers import TP2
+from ingest.protocols.snowplow import TP2
 from tests.integration.hostile_parts import FIELDS, HEADERS, LINES, METHODS, PIXELS, QUERIES, ROUTES, VALUES, WITH_KEY
 from tests.integration.wire import Wire, one, request
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from infra.settings import Settings
-from ingest import codec
-from storage import batches, ledger
-from storage.audit import audit
-from storage.epochs import claim
+from ingest.event import codec
+from storage.audit.topic import audit
+from storage.batches import cuts, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from tests.conftest import free_ports
-from tests.integration.sandbox import event, own_corner
-from tests.integration.test_ledger import facts, run
-from tests.landing import UNREADABLE, Lander, files
+from storage.sink.epochs import claim_epoch
+from tests.support.commands import facts, run
+from tests.support.corners import own_corner
+from tests.support.events import event
+from tests.support.landing import UNREADABLE, Lander, files
+from tests.support.ports import free_ports
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def land_some(fs: Hdfs, layout: Layout) -> None:
         lander.events(20).values(UNREADABLE).file()
         lander.events(9).gap(10).file()
     for name, end in (("one", 15), ("two", 40)):
-        batches.take(fs, layout, name, lambda end=end: {0: end, 1: end})  # type: ignore[misc]
+        cuts.take(fs, layout, name, lambda end=end: {0: end, 1: end})  # type: ignore[misc]
 
 
 def test_the_commands_prove_history_and_know_it_when_kafka_does_not(corner: Settings, fs: Hdfs, layout: Layout) -> None:
@@ -43,7 +44,7 @@ def test_the_commands_prove_history_and_know_it_when_kafka_does_not(corner: Sett
     assert "every offset is accounted for exactly once" in run(corner, "audit").stdout
     assert [facts(run(corner, "audit", *how, "--json"))["headers_read"] for how in ([], ["--fresh"])] == [0, 4]
 
-    one = batches.get(fs, layout, "one")
+    one = cuts.get(fs, layout, "one")
     ledger.record_publish(fs, layout, one, {0: (15, 0, 0), 1: (14, 1, 0)})
     every = facts(run(corner, "ledger", "--all", "--json"))
     assert [(b["batch"], b["landed"], b["published_balanced"]) for b in every["batches"]] == [
@@ -85,12 +86,12 @@ def test_garbage_under_a_right_fingerprint_is_found_deep_with_file_and_offset(fs
 
 def test_what_an_epoch_holds_is_a_remainder(fs: Hdfs, layout: Layout) -> None:
     land_some(fs, layout)
-    epoch = claim(fs, layout, 0)
+    epoch = claim_epoch(fs, layout, 0)
     name = files(fs, layout)[0].rsplit("/", 1)[1]
     epoch.create(name, [fs.read(files(fs, layout)[0])])
     found = audit(fs, layout)
     assert (found.violations, found.partitions[0].remainders, found.partitions[1].remainders) == (0, 1, 0)
-    claim(fs, layout, 0)  # empties it
+    claim_epoch(fs, layout, 0)  # empties it
     assert audit(fs, layout).partitions[0].remainders == 0
 
 

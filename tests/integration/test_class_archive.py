@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import class_archive, submit
 from infra.services.cluster import Cluster
 from infra.settings import Settings
+from infra.spark import class_archive, submit
 
 
 def test_a_driver_takes_its_classes_from_the_archive(cluster_settings: Settings, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from processing.bench.actions import read_actions
-from processing.bench.examples import Examples, read_examples
-from processing.classification_metrics import evaluate
-from processing.training.impressions import replay
-from processing.training.splits import stratified_folds
+from processing.bench.clicks.actions import read_actions
+from processing.bench.clicks.examples import Examples, read_examples
+from processing.bench.clicks.impressions import replay
+from processing.bench.splits import stratified_folds
+from processing.training.classification_metrics import evaluate
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -44,7 +44,9 @@ def planted(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(pa.table(table)).coalesce(1).cache()
 
 
-@pytest.mark.parametrize("algorithm", QUICK)
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param(name, marks=[] if name == "logistic" else pytest.mark.models) for name in QUICK]
+)
 def test_planted_truth_is_found_and_calibrated(planted: DataFrame, algorithm: str) -> None:
     from processing.training.classifiers import fit
 
@@ -79,6 +81,22 @@ def test_a_saved_model_scores_alike_a_missing_number_and_an_unseen_category(
     assert unseen == none == rare
 
 
+@pytest.mark.parametrize("algorithm", ["logistic", pytest.param("gbt", marks=pytest.mark.models)])
+def test_columns_in_which_nothing_is_known_yet_say_nothing(planted: DataFrame, algorithm: str) -> None:
+    from processing.training.classifiers import fit
+
+    frame = planted.selectExpr(
+        "*", "CAST(NULL AS INT) AS unknown", "DOUBLE('NaN') AS odd", "CAST(NULL AS STRING) AS no"
+    )
+    model = fit(frame, "yes", ["unknown", "the x", "odd"], ["no"], "fold", algorithm, QUICK[algorithm])
+    assert model.importances["the x"] == pytest.approx(1)
+    some = frame.limit(20)
+    known = some.drop("unknown", "no").selectExpr("*", "7.5 AS unknown", "'red' AS no")
+    assert [row.probability for row in model.score(known).collect()] == pytest.approx(
+        [row.probability for row in model.score(some).collect()]
+    )
+
+
 def test_what_nothing_can_be_learnt_from_says_why(planted: DataFrame) -> None:
     from processing.training.classifiers import fit
 
@@ -90,6 +108,7 @@ def test_what_nothing_can_be_learnt_from_says_why(planted: DataFrame) -> None:
         fit(planted.filter("fold = 0"), "yes", ["noise"], [], "fold", "logistic")
 
 
+@pytest.mark.models
 def test_a_bench_is_nested_and_shows_what_a_column_is_worth(spark: SparkSession, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
@@ -132,6 +151,7 @@ def shoppers(spark: SparkSession, examples: Examples, without: str | None) -> fl
     return area
 
 
+@pytest.mark.models
 def test_shoppers_who_buy_are_told_by_page_values_and_worse_without(spark: SparkSession, shared_data: Path) -> None:
     file = shared_data / "online-shoppers" / "online_shoppers_intention.csv.gz"
     examples = read_examples(file, "Revenue", "1")
@@ -140,8 +160,9 @@ def test_shoppers_who_buy_are_told_by_page_values_and_worse_without(spark: Spark
     assert 0.73 < shoppers(spark, examples, "PageValues") < 0.83
 
 
+@pytest.mark.models
 def test_hotels_are_ordered_better_than_they_were_shown(spark: SparkSession, shared_data: Path) -> None:
-    from processing.bench.impressions import run
+    from processing.bench.clicks.reranking import run
 
     actions = read_actions(shared_data / "trivago" / "events.parquet")
     some = [action for action in actions if zlib.crc32(action.user.encode()) % 4 == 0]

@@ -15,7 +15,7 @@ from infra.errors import ConfigurationError, ServiceError
 from infra.services.cluster import Cluster
 from infra.services.supervision import orphans
 from infra.settings import Settings
-from tests.conftest import free_ports
+from tests.support.ports import free_ports
 
 
 @pytest.fixture

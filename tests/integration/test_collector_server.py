@@ -20,10 +20,11 @@ import requests
 import trustme
 
 from infra.settings import Settings
-from ingest.tail import tail
-from tests.conftest import free_ports
-from tests.integration.sandbox import RunningCollector, own_topics, running_collector
-from tests.waiting import eventually
+from ingest.tools.tail import tail
+from tests.support.corners import own_topics
+from tests.support.ports import free_ports
+from tests.support.servers import RunningCollector, running_collector
+from tests.support.waiting import eventually
 
 CLIENTS = 8
 EVENT = {"event_type": "page_view", "occurred_at": 1_795_260_000_000, "anonymous_id": "ann"}

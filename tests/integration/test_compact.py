@@ -11,17 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 import fastavro
 import pytest
 
-from infra.rules import Compaction
 from infra.settings import Settings
-from storage import batches, ledger
-from storage.audit import audit
-from storage.compact import Compacted, compact
-from storage.epochs import claim, position
+from infra.settings.jobs import Compaction
+from storage.audit.topic import audit
+from storage.batches import cuts, ledger
+from storage.formats.headers import read_info
 from storage.hdfs import Hdfs
-from storage.headers import file_info
+from storage.landed import position
 from storage.layout import Layout
-from tests.integration.test_ledger import facts, run
-from tests.landing import UNREADABLE, Lander, files, newer_event, rows
+from storage.sink.epochs import claim_epoch
+from storage.upkeep.compaction import Compacted, compact
+from tests.support.commands import facts, run
+from tests.support.landing import UNREADABLE, Lander, files, newer_event, rows
 
 RULES = Compaction(min_files=2, grace_seconds=3600)
 
@@ -38,8 +39,8 @@ def land_some(fs: Hdfs, layout: Layout) -> None:
     lander.values(*(newer_event(f"n{n}") for n in range(30))).file()
     lander.events(20).file()
     end = position(fs, layout, 0)
-    cut = batches.take(fs, layout, "one", lambda: {0: end})
-    ledger.record_landing(fs, layout, ledger.landing(fs, layout, cut))
+    cut = cuts.take(fs, layout, "one", lambda: {0: end})
+    ledger.record_landing(fs, layout, ledger.current(fs, layout, cut))
 
 
 def compacted(fs: Hdfs, layout: Layout, ahead: float = 0.0, **rules: float) -> Compacted:
@@ -58,12 +59,12 @@ def test_many_become_one_with_the_same_records_and_the_parts_go_later(fs: Hdfs, 
     read = list(fastavro.reader(io.BytesIO(fs.read(larger))))
     assert [row["offset"] for row in read] == [offset for _, offset, *_ in before]
     assert sum(len(list(fastavro.reader(io.BytesIO(fs.read(part))))) for part in parts) == len(before)
-    assert len(file_info(fs, larger).gaps) == 2
+    assert len(read_info(fs, larger).gaps) == 2
     assert compacted(fs, layout, ahead=3000).deleted == 0
     assert compacted(fs, layout, ahead=3700).deleted == 6
     assert rows(fs, layout) == before
     assert not audit(fs, layout, deep=True).findings
-    assert ledger.read(fs, layout, batches.get(fs, layout, "one")).total("files") == 1
+    assert ledger.load(fs, layout, cuts.get(fs, layout, "one")).total("files") == 1
     assert position(fs, layout, 0) == before[-1][1] + 1
 
 
@@ -80,23 +81,23 @@ def test_several_at_once_write_one_file_and_leave_nothing_behind(fs: Hdfs, layou
 
 def test_beside_an_owner_that_goes_on_publishing_nothing_is_touched_that_is_open(fs: Hdfs, layout: Layout) -> None:
     land_some(fs, layout)
-    epoch = claim(fs, layout, 0)
+    epoch = claim_epoch(fs, layout, 0)
     lander = Lander(fs, layout)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(compacted, fs, layout)
         for _ in range(5):
             lander.events(10).file()
         assert running.result().written == 1
-    assert epoch.held()
+    assert epoch.is_live()
     assert len(files(fs, layout)) == 6
     assert not audit(fs, layout, deep=True).findings
 
 
 KILLED = """
 import os, sys, time
-from infra.rules import Compaction
+from infra.settings.jobs import Compaction
 from infra.settings import Settings
-from storage.compact import compact
+from storage.upkeep.compaction import compact
 from storage.hdfs import Hdfs
 from storage.layout import Layout
 
@@ -128,14 +129,14 @@ def test_killed_it_leaves_each_record_once_and_the_next_run_ends_it(
     compacted(fs, layout, ahead=4_000, grace_seconds=0)
     assert rows(fs, layout) == before
     assert len(fs.names(f"{layout.raw(0)}/b=0000000000")) == 1
-    assert ledger.read(fs, layout, batches.get(fs, layout, "one")).total("files") == 1
+    assert ledger.load(fs, layout, cuts.get(fs, layout, "one")).total("files") == 1
 
 
 def test_the_command_says_what_there_is_to_do_and_does_it(corner: Settings, fs: Hdfs, layout: Layout) -> None:
     lander = Lander(fs, layout)
     for _ in range(8):
         lander.events(5).file()
-    batches.take(fs, layout, "one", lambda: {0: 40})
+    cuts.take(fs, layout, "one", lambda: {0: 40})
     assert "8 files of" in run(corner, "compact", "--dry-run").stdout
     assert len(files(fs, layout)) == 8
     done = run(corner, "compact", "--json")

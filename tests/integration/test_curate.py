@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import fastavro
+from pyspark.sql import functions as F
 
-from ingest.codec import SCHEMA, encode, split
-from ingest.events import to_millis
-from processing import curate, iceberg, publish, raw, tables
-from storage.containers import event_envelope
-from tests.integration.conftest import KNOWN, Events, click
+from ingest.event.codec import SCHEMA, encode, split
+from ingest.event.event import ClickEvent, Source, to_millis
+from processing.events import curate, raw
+from processing.tables import iceberg, publish, schemas
+from storage.formats.envelope import event_envelope
+from tests.support.events import FULL, NOON, click, minimal
+from tests.support.spark import KNOWN, Events
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
-
-NOON = datetime(2015, 5, 17, 12, tzinfo=UTC)
 
 
 def known(spark: SparkSession, *rows: tuple[str, int, int, int], payload_hash: int | None = None) -> DataFrame:
@@ -86,6 +87,25 @@ def test_an_id_that_two_earlier_batches_have_loses_to_the_first_of_them(spark: S
     assert (loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (2, 1, 9)
 
 
+def test_a_file_that_is_replayed_long_after_is_known(spark: SparkSession, events: Events, raw_rows: Events) -> None:
+    def sent(name: str, days: int, run: str | None = "history") -> ClickEvent:
+        source = Source(protocol="native", run=run)
+        return click(message_id=name, source=source, occurred_at=to_millis(NOON + timedelta(days=days)))
+
+    before = events(sent("first", 0), sent("second", 1), sent("later", 9), sent("live", 5, None))
+    again = [sent("first", 0), sent("second", 1), sent("third", 0)]
+    landed = raw_rows(*((0, n, event) for n, event in enumerate([*again, click(message_id="x", occurred_at=0)])))
+    known = curate.earlier(before, [], landed)
+    assert sorted(row["message_id"] for row in known.collect()) == ["first", "second"]
+    classified = curate.classify(landed, known, batch=500)
+    assert (places(curate.curated(classified, None, timedelta())), places(curate.duplicates(classified))) == (
+        [(0, 2)],
+        [(0, 0), (0, 1)],
+    )
+    live = raw_rows((0, 0, sent("live", 5, None)))
+    assert curate.earlier(before, [], live).isEmpty() and curate.earlier(before, [1], live).count() == 4
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"event_id": ""}, "event_id is no uuid"),
     ({"event_id": "1"}, "event_id is no uuid"),
@@ -120,13 +140,44 @@ def test_late_is_what_happened_a_session_gap_before_the_newest_of_earlier_batche
     assert not first.filter("late").count() and first.count() == 3
 
 
+NOBODY = (
+    *("null", "NULL", " undefined ", "None", "NaN", "unknown", "Anonymous", "guest", "", '""', "(not set)", "n/a", "0"),
+    *("00000000-0000-0000-0000-000000000000", "[object Object]", "ffffffff-ffff-ffff-ffff-ffffffffffff", "0000"),
+    *("{{user_id}}", "${USER}", "true", "\u00a0", "-1"),
+)
+SOMEBODY = (
+    "u0",
+    "007",
+    "nullius",
+    "10000000-0000-0000-0000-000000000000",
+    "guest-17",
+    "Anna",
+    "1",
+    "undefined@x.example",
+)
+
+
+def test_ids_that_name_nobody_are_told_and_join_nobody(spark: SparkSession, raw_rows: Events) -> None:
+    said = [{"anonymous_id": each, "user_id": "ann"} for each in NOBODY]
+    said += [{"anonymous_id": "browser", "user_id": each} for each in NOBODY]
+    said += [{"anonymous_id": each, "user_id": each} for each in (*NOBODY, *SOMEBODY)]
+    landed = raw_rows(*((0, n, click(message_id=str(n), **ids)) for n, ids in enumerate(said)))
+    curated = curate.curated(curate.classify(landed, known(spark), 1), None, timedelta()).orderBy("offset").collect()
+    n = len(NOBODY)
+    told = [(row["visitor_id"], row["anonymous_id"], row["user_id"]) for row in curated]
+    assert told[:n] == [("ann", None, "ann")] * n
+    assert told[n : 2 * n] == [("browser", "browser", None)] * n
+    assert told[2 * n :] == [(None, None, None)] * n + [(each, each, each) for each in SOMEBODY]
+    assert [list(row["flags"]) for row in curated] == [["placeholder_id"]] * 3 * n + [[]] * len(SOMEBODY)
+
+
 def test_a_rerun_replaces_its_batch_and_no_other(spark: SparkSession, events: Events, tables_dropped: None) -> None:
     def stored() -> list[tuple[int, str]]:
-        rows = iceberg.read(spark, tables.EVENTS).orderBy("batch", "message_id").collect()
+        rows = iceberg.read(spark, schemas.EVENTS).orderBy("batch", "message_id").collect()
         return [(row["batch"], row["message_id"]) for row in rows]
 
     def write(rows: DataFrame, batch: int) -> None:
-        publish.overwrite(spark, tables.EVENTS, rows, batch, lambda written: None)
+        publish.overwrite(spark, schemas.EVENTS, rows, batch, lambda written: None)
 
     for _ in range(2):
         write(events(click(message_id="a"), click(message_id="b")), 1)
@@ -176,3 +227,27 @@ def write_container(path: Path, schema: dict[str, Any], records: int, partition:
     ]
     with path.open("wb") as out:
         fastavro.writer(out, event_envelope(schema), rows, codec="deflate")
+
+
+def test_a_field_that_is_added_makes_no_older_duplicate_another(raw_rows: Events) -> None:
+    rows = raw_rows((0, 0, FULL), (0, 1, minimal(event_type="custom")))
+    before = [7978006247001165676, 2869757653585070010]  # as they are stored since the first version
+    assert [row[0] for row in rows.select(curate.payload_hash()).collect()] == before
+
+    added = [
+        ("screen", {"type": ["null", "string"], "default": None}, "'1x1'", "CAST(NULL AS STRING)"),
+        ("place", {"type": ["null", "string"], "default": None}, "'1x1'", "CAST(NULL AS STRING)"),
+        ("depth", {"type": "long", "default": 0}, "7L", "0L"),
+        ("labels", {"type": {"type": "map", "values": "string"}, "default": {}}, "map('a','b')", "map()"),
+    ]
+    newer = {**SCHEMA, "fields": [*SCHEMA["fields"], *({"name": name, **type_} for name, type_, _, _ in added)]}
+
+    def hashes(said: str = "") -> list[int]:
+        event = F.col("event")
+        for name, _, value, default in added:
+            event = event.withField(name, F.expr(value if name == said else default))
+        return [row[0] for row in rows.withColumn("event", event).select(curate.payload_hash(newer)).collect()]
+
+    assert hashes() == before, "events without the new fields have the hash that they had"
+    told = [hashes(name)[0] for name, *_ in added]
+    assert len({before[0], *told}) == 1 + len(added), "each new field counts, and which of them it is"

@@ -6,25 +6,18 @@ import json
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import structlog
 
-from infra import submit
-from infra.orchestrator import Orchestrator
+from infra import project
 from infra.services import airflow
 from infra.settings import Settings
-from processing import tables
-from tests.conftest import free_ports
+from infra.spark import submit
+from processing.tables import schemas
 
 DAGS = Path(__file__).parents[2] / "dags"
 AFTER = {
@@ -44,9 +37,10 @@ AFTER = {
         "build_examples": {"batch"},
         "train_recommender": {"batch"},
         "evaluate_recommender": {"batch", "train_recommender"},
-        "compared": {"batch", "evaluate_recommender"},
+        "train_ranker": {"batch", "build_examples", "evaluate_recommender"},
+        "compared": {"batch", "train_ranker"},
         "train_click_models": {"batch", "build_examples"},
-        "recommend_items": {"batch", "evaluate_recommender", "train_click_models"},
+        "recommend_items": {"batch", "train_ranker"},
         "export_recommendations": {"batch", "recommend_items"},
         "verified": {"export_recommendations"},
     },
@@ -54,6 +48,7 @@ AFTER = {
     "clickstream_maintenance": {
         "compacted": set(),
         "audited": {"compacted"},
+        "failed": {"compacted"},
         "newest_batch": set(),
         "erase_people": {"newest_batch"},
         "maintain_tables": {"newest_batch"},
@@ -70,27 +65,6 @@ AFTER = {
         "build_examples": {"batches_to_build_examples", "build_features"},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def dagbag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """All DAGs as an installation has them that cuts each hour."""
-    with pytest.MonkeyPatch.context() as during:  # an Airflow that a later module starts must know nothing of it
-        during.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
-        during.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-        during.setenv("AIRFLOW__CLICKSTREAM__SCHEDULE", "0 * * * *")
-        during.setenv("AIRFLOW__CLICKSTREAM__START", "2026-05-01T12:00:00+00:00")
-        from airflow.dag_processing.dagbag import BundleDagBag
-
-        yield BundleDagBag(dag_folder=str(DAGS), bundle_path=DAGS)
-
-
-@pytest.fixture(scope="module")
-def stages(dagbag: Any) -> Any:
-    """The module of which DAGs are made, importable since the DagBag found it."""
-    import stages
-
-    return stages
 
 
 def jobs(dag: Any) -> list[Any]:
@@ -142,7 +116,7 @@ def test_each_dag_explains_itself(dagbag: Any) -> None:
     for dag in dagbag.dags.values():
         assert dag.doc_md and dag.tags and dag.owner == "clickstream"
         assert all(dag.params.get_param(name).description for name in dag.params)
-        assert all(task.doc or task.task_type in ("SparkJob", "Landed") or task.__doc__ for task in dag.tasks)
+        assert all(task.doc or task.task_type in ("SparkJob", "LandingGate") or task.__doc__ for task in dag.tasks)
 
 
 @pytest.mark.parametrize("name", AFTER)
@@ -176,7 +150,7 @@ def test_each_job_has_a_pool_for_one_writer_of_its_tables(dagbag: Any) -> None:
 
 def test_each_job_announces_the_tables_that_it_writes(dagbag: Any, stages: Any) -> None:
     written: dict[str, set[str]] = {}
-    for table in tables.ALL:
+    for table in schemas.ALL:
         written.setdefault(table.job, set()).add(table.name)
     assert {job: set(names) for job, names in stages.TABLES.items()} == written
     for job in (job for dag in dagbag.dags.values() for job in jobs(dag)):
@@ -196,7 +170,10 @@ def test_what_a_retry_can_help_is_retried_ever_later(dagbag: Any) -> None:
             given = options(job)
             assert (given["retries"], given["retry_exponential_backoff"]) == (3, 2)
             assert given["on_failure_callback"]
-        assert {task.task_id for task in dag.tasks if not task.retries} <= {"rolled_back"}  # twice would be one more
+        assert {task.task_id for task in dag.tasks if not task.retries} <= {
+            "rolled_back",
+            "failed",
+        }  # twice is one more
 
 
 def test_a_run_of_any_dag_ends_though_its_tasks_never_have_a_slot(dagbag: Any) -> None:
@@ -220,14 +197,14 @@ def test_what_no_retry_mends_fails_for_good_and_an_hdfs_that_is_away_is_asked_ag
         def take(self, *_: Any) -> Any:
             raise error
 
-        landing = to_curate = check_published = check_quality = newest_curated = wait_until_served = take
+        current_ledger = to_curate = check_published = check_quality = newest_curated = wait_until_served = take
 
     batch = function(dagbag, "clickstream_train", "batch")
     monkeypatch.setattr(stages, "gates", Gates)
     monkeypatch.setitem(batch.__globals__, "gates", Gates)
     asks = {
         "take_cut": partial(stages.take_cut.function, "b1", SimpleNamespace(run_type="manual")),
-        "landed": partial(stages.Landed(task_id="landed", batch="b1").execute, {}),
+        "landed": partial(stages.LandingGate(task_id="landed", batch="b1").execute, {}),
         "batch": partial(batch, {"cut": ""}),
         "verified": stages.verified.function,
     }
@@ -270,6 +247,18 @@ def test_history_is_proved_whatever_compaction_says(dagbag: Any) -> None:
     assert (audited.upstream_task_ids, audited.trigger_rule) == ({"compacted"}, "all_done")
 
 
+def test_no_task_fails_without_its_run(dagbag: Any) -> None:
+    """A run is what its last tasks are."""
+
+    def tells(task: Any) -> bool:
+        return not task.downstream_list or any(
+            after.trigger_rule != "all_done" and tells(after) for after in task.downstream_list
+        )
+
+    silent = {f"{name}.{task.task_id}" for name, dag in dagbag.dags.items() for task in dag.tasks if not tells(task)}
+    assert not silent
+
+
 class Submitted:
     """Stands for spark-submit, and for the ResourceManager that it is followed by: keeps what it was given."""
 
@@ -292,8 +281,9 @@ def test_a_job_that_only_a_person_can_help_fails_at_once(
     told = f"ended with final status: FAILED\nDiagnostics: User application exited with status {code}"
     here = AirflowException(f"Cannot execute: spark-submit. Error code is: {code}.")
     submitted = Submitted(RuntimeError(told) if in_container else here)
-    yarn: dict[str, Any] = {"master": "yarn", "deploy_mode": "cluster", "yarn_url": "http://rm:8088"}
-    connection = airflow.spark_connection(Settings(spark=yarn if in_container else {}))  # type: ignore[arg-type]
+    mode = "cluster" if in_container else "client"
+    yarn: dict[str, Any] = {"master": "yarn", "deploy_mode": mode, "yarn_url": "http://rm:8088"}
+    connection = airflow.spark_connection(Settings(spark=yarn))  # type: ignore[arg-type]
     monkeypatch.setattr(stages.SparkSubmitOperator, "execute", lambda *args: submitted(*args))
     monkeypatch.setenv("AIRFLOW_CONN_CLICKSTREAM_SPARK", json.dumps(connection))
     job = stages.SparkJob(task_id="curate_events", job="curate_events", batch="b1")
@@ -303,6 +293,36 @@ def test_a_job_that_only_a_person_can_help_fails_at_once(
     assert submitted.followed is in_container
     assert submitted.arguments == ["--batch", "b1"]
     assert submitted.conf == {"spark.yarn.tags": submit.yarn_tag(Settings(), "curate_events", "b1")}
+
+
+@pytest.mark.parametrize(("code", "for_good"), [(0, None), (1, False), (2, True), (65, True)])
+def test_on_one_machine_a_job_is_asked_of_its_runs_driver_and_its_exit_code_means_the_same(
+    stages: Any, monkeypatch: pytest.MonkeyPatch, code: int, for_good: bool | None
+) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+    from infra.spark import drivers
+
+    asked = []
+
+    def run(client: Any, *request: Any) -> int:
+        asked.append((client._drivers._command, *request))
+        return code
+
+    monkeypatch.setattr(drivers.Client, "run", run)
+    monkeypatch.setenv("CLICKSTREAM_HOME", "/tmp/home")  # of a short path, since a socket's is; nothing is written
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # where spark-submit is
+    monkeypatch.setenv("AIRFLOW_CONN_CLICKSTREAM_SPARK", json.dumps(airflow.spark_connection(Settings())))
+    job = stages.SparkJob(task_id="export", job="export_recommendations", batch="b1")
+    context = {"dag": SimpleNamespace(dag_id="d"), "run_id": "r"}
+    if for_good is None:
+        job.execute(context)
+    else:
+        with pytest.raises(AirflowException) as failure:
+            job.execute(context)
+        assert isinstance(failure.value, AirflowFailException) is for_good
+    command = ["spark-submit", "--master", "local[2]", "--name", "driver", str(project.DRIVER)]
+    assert asked == [(command, "d r", "export_recommendations", "b1", {})]
 
 
 def test_a_missing_connection_is_named(stages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +339,7 @@ def test_a_missing_connection_is_named(stages: Any, monkeypatch: pytest.MonkeyPa
 def test_a_batch_that_does_not_land_in_time_fails_for_good(stages: Any) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    landed = stages.Landed(task_id="landed", batch="b1")
+    landed = stages.LandingGate(task_id="landed", batch="b1")
     landed.landed({}, {"closed": ""})
     with pytest.raises(AirflowFailException, match=r"b1 did not land within 60 minutes: .* \{2: 7\}"):
         landed.landed({}, {"closed": "partition -> missing offsets {2: 7}"})
@@ -328,84 +348,8 @@ def test_a_batch_that_does_not_land_in_time_fails_for_good(stages: Any) -> None:
 def test_the_wait_for_a_batch_survives_the_triggerer(dagbag: Any) -> None:
     from airflow.sdk.module_loading import import_string
 
-    from storage.landing_trigger import LandingTrigger
+    from storage.batches.airflow_trigger import LandingTrigger
 
     path, arguments = LandingTrigger("b1", 12.5).serialize()
     again = import_string(path)(**arguments)
     assert (again.batch, again.deadline) == ("b1", 12.5)
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What the webhook of the settings is sent; no Airflow runs there."""
-    found: list[Any] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("CLICKSTREAM_AIRFLOW__NOTIFY_URL", f"http://127.0.0.1:{server.server_port}/")
-        monkeypatch.setenv("CLICKSTREAM_AIRFLOW__PORT", str(free_ports()["airflow"]["port"]))
-        yield found
-        server.shutdown()
-
-
-def test_a_failure_is_told_to_the_webhook(dagbag: Any, stages: Any, told: list[Any]) -> None:
-    of = {"dag": dagbag.dags["clickstream_hourly"], "run_id": "r1"}
-    task = SimpleNamespace(task_id="curate_events", try_number=4)
-    stages.notify({**of, "task_instance": task, "exception": ValueError("no such batch")})
-    stages.notify({**of, "task_instance": task})  # by Airflow's DAG processor, for a process that could not
-    assert [(one["task_id"], one["try_number"], one["error"]) for one in told] == [
-        ("curate_events", 4, "no such batch"),
-        ("curate_events", 4, "its process was ended"),
-    ]
-    assert told[0]["url"].endswith("/dags/clickstream_hourly/runs/r1/tasks/curate_events")
-    assert "clickstream_hourly.curate_events failed in run r1: no such batch" in told[0]["text"]
-
-
-def run_failed(dagbag: Any, reason: str, last: str | None) -> None:
-    """Has Airflow's DAG processor call back for a run of clickstream_hourly, with the context that it makes."""
-    from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun, TaskInstance
-    from airflow.callbacks.callback_requests import DagCallbackRequest, DagRunContext
-    from airflow.dag_processing.processor import _execute_dag_callbacks
-
-    of = {"dag_id": "clickstream_hourly", "run_id": "r1"}
-    times = ("logical_date", "data_interval_start", "data_interval_end", "run_after", "start_date", "end_date")
-    described = of | dict.fromkeys(times, datetime.now(UTC)) | {"run_type": "scheduled", "state": "failed"}
-    run = DagRun.model_validate(described | {"consumed_asset_events": [], "partition_key": None})
-    ids = {"id": uuid.uuid4(), "dag_version_id": uuid.uuid4()}
-    task = TaskInstance.model_validate({"task_id": last, "try_number": 1, **of, **ids}) if last else None
-    context = DagRunContext(dag_run=run, last_ti=task)
-    where = {"filepath": "clickstream_hourly.py", "bundle_name": "dags", "bundle_version": None}
-    request = DagCallbackRequest.model_validate(where | of | {"msg": reason, "context_from_server": context})
-    _execute_dag_callbacks(dagbag, request, structlog.get_logger())
-
-
-@pytest.mark.parametrize("last", ["build_sessions", None])
-def test_a_run_that_has_failed_names_the_tasks_that_could_not_tell_it(
-    dagbag: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch, last: str | None
-) -> None:
-    run_failed(dagbag, "task_failure", last)
-    troubles = {"build_sessions": "waits for pool clickstream_build_sessions, of whose 1 slots none is free"}
-    monkeypatch.setattr(Orchestrator, "troubles", lambda *_: {"curate_events": "failed"} | troubles)
-    run_failed(dagbag, "timed_out", last)
-    assert [(one["dag_id"], one["run_id"], one["task_id"]) for one in told] == [("clickstream_hourly", "r1", None)] * 2
-    assert told[0]["error"].startswith("task_failure; ") and "CLICKSTREAM_AIRFLOW__URL" in told[0]["error"]
-    assert told[1]["error"] == f"timed_out; curate_events failed; build_sessions {troubles['build_sessions']}"
-    assert told[1]["url"].endswith("/dags/clickstream_hourly/runs/r1")
-
-
-def test_a_webhook_that_nobody_listens_to_is_told_in_the_log(
-    dagbag: Any, stages: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("CLICKSTREAM_AIRFLOW__NOTIFY_URL", "http://127.0.0.1:1/")
-    task = SimpleNamespace(task_id="curate_events", try_number=4)
-    stages.notify({"dag": dagbag.dags["clickstream_hourly"], "run_id": "r1", "task_instance": task})
-    assert "airflow.notify_url was not told" in capsys.readouterr().out

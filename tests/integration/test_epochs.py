@@ -10,11 +10,12 @@ from itertools import pairwise
 import pytest
 
 from infra.settings import Settings
-from storage.epochs import Epoch, Step, claim, claiming, position
 from storage.errors import Fenced
 from storage.hdfs import Hdfs
+from storage.landed import position
 from storage.layout import BUCKET, Layout, visible
-from tests.integration.sandbox import own_corner
+from storage.sink.epochs import Epoch, Step, claim_epoch, claim_steps
+from tests.support.corners import own_corner
 
 STEPS: tuple[Step, ...] = ("prepared", "numbered", "renamed", "checked", "fenced")
 Claim = Generator[Step, None, Epoch]
@@ -33,7 +34,7 @@ def layout(cluster_settings: Settings) -> Layout:
 
 def stopped_after(step: Step, fs: Hdfs, layout: Layout) -> Claim:
     """A claimant that sleeps after `step`."""
-    steps = claiming(fs, layout, 0)
+    steps = claim_steps(fs, layout, 0)
     for done in steps:
         if done == step:
             return steps
@@ -52,7 +53,7 @@ def awake(steps: Claim) -> Epoch:
 
 def publish(epoch: Epoch, first: int, last: int) -> None:
     """One file of one byte per offset."""
-    name = epoch.layout.file(0, first, last)
+    name = epoch.layout.file(0, first, last, "avro")
     epoch.create(name.rsplit("/", 1)[-1], [b"x" * (last - first + 1)])
     epoch.publish(name.rsplit("/", 1)[-1], f"{epoch.layout.raw(0)}/{name}")
 
@@ -74,7 +75,7 @@ def owner_is(fs: Hdfs, layout: Layout, epoch: Epoch) -> bool:
 
 
 def test_a_new_partition_begins_at_0_with_epoch_1(fs: Hdfs, layout: Layout) -> None:
-    epoch = claim(fs, layout, 0)
+    epoch = claim_epoch(fs, layout, 0)
     assert (epoch.number, position(fs, layout, 0)) == (1, 0)
     publish(epoch, 0, 9)
     assert position(fs, layout, 0) == 10
@@ -82,9 +83,9 @@ def test_a_new_partition_begins_at_0_with_epoch_1(fs: Hdfs, layout: Layout) -> N
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_claimant_that_dies_at_any_step_stops_nobody(fs: Hdfs, layout: Layout, step: Step) -> None:
-    publish(claim(fs, layout, 0), 0, 9)
+    publish(claim_epoch(fs, layout, 0), 0, 9)
     stopped_after(step, fs, layout).close()
-    successor = claim(fs, layout, 0)
+    successor = claim_epoch(fs, layout, 0)
     assert works(fs, layout, successor)
     assert owner_is(fs, layout, successor)
     assert published(fs, layout) == [(0, 9), (10, 19)]
@@ -96,14 +97,14 @@ def test_a_claimant_that_sleeps_at_any_step_never_publishes_beside_its_successor
     fs: Hdfs, layout: Layout, step: Step
 ) -> None:
     sleeper = stopped_after(step, fs, layout)
-    successor = claim(fs, layout, 0)
+    successor = claim_epoch(fs, layout, 0)
     publish(successor, 0, 9)
     try:
         late = awake(sleeper)
     except Fenced:
         assert works(fs, layout, successor)
         return
-    if late.held():  # it took a number of its own, after the successor's: then that one is out
+    if late.is_live():  # it took a number of its own, after the successor's: then that one is out
         assert late.number > successor.number
         with pytest.raises(Fenced):
             publish(successor, 10, 19)
@@ -116,11 +117,11 @@ def test_a_claimant_that_sleeps_at_any_step_never_publishes_beside_its_successor
 
 
 def test_a_zombie_can_neither_create_nor_publish(fs: Hdfs, layout: Layout) -> None:
-    zombie = claim(fs, layout, 0)
+    zombie = claim_epoch(fs, layout, 0)
     zombie.create("ready", [b"x"])
-    successor = claim(fs, layout, 0)
+    successor = claim_epoch(fs, layout, 0)
     with pytest.raises(Fenced) as fenced:
-        zombie.publish("ready", f"{layout.raw(0)}/{layout.file(0, 0, 9)}")
+        zombie.publish("ready", f"{layout.raw(0)}/{layout.file(0, 0, 9, 'avro')}")
     assert (fenced.value.partition, fenced.value.number) == (0, zombie.number)
     with pytest.raises(Fenced):
         zombie.create("another", [b"x"])
@@ -129,7 +130,7 @@ def test_a_zombie_can_neither_create_nor_publish(fs: Hdfs, layout: Layout) -> No
 
 
 def test_a_zombie_that_was_writing_does_not_publish_what_it_wrote(fs: Hdfs, layout: Layout) -> None:
-    zombie = claim(fs, layout, 0)
+    zombie = claim_epoch(fs, layout, 0)
     asleep, wake = threading.Event(), threading.Event()
 
     def slowly() -> Generator[bytes, None, None]:
@@ -140,12 +141,12 @@ def test_a_zombie_that_was_writing_does_not_publish_what_it_wrote(fs: Hdfs, layo
 
     def write() -> None:
         zombie.create("slow", slowly())
-        zombie.publish("slow", f"{layout.raw(0)}/{layout.file(0, 0, 9)}")
+        zombie.publish("slow", f"{layout.raw(0)}/{layout.file(0, 0, 9, 'avro')}")
 
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(write)
         assert asleep.wait(60)
-        successor = claim(fs, layout, 0)
+        successor = claim_epoch(fs, layout, 0)
         assert works(fs, layout, successor)
         wake.set()
         with pytest.raises(Fenced):
@@ -155,10 +156,10 @@ def test_a_zombie_that_was_writing_does_not_publish_what_it_wrote(fs: Hdfs, layo
 
 def test_a_number_created_again_does_not_give_its_former_owner_the_folder_back(fs: Hdfs, layout: Layout) -> None:
     claimant = stopped_after("numbered", fs, layout)  # it will take number 1 …
-    former = claim(fs, layout, 0)  # … which this one has already
+    former = claim_epoch(fs, layout, 0)  # … which this one has already
     former.create("ready", [b"x"])
     assert former.number == 1
-    successor = claim(fs, layout, 0)  # tidies the sleeper's folder away, as that of any dead claimant
+    successor = claim_epoch(fs, layout, 0)  # tidies the sleeper's folder away, as that of any dead claimant
     token = fs.names(f"{layout.epochs(0)}/fenced")
     assert token == ["e=1"]
     # The sleeper had its folder under another name, say: what counts is that e=1 exists again.
@@ -172,11 +173,11 @@ def test_a_number_created_again_does_not_give_its_former_owner_the_folder_back(f
 
 
 def test_a_sleeper_that_re_creates_a_fenced_number_withdraws(fs: Hdfs, layout: Layout) -> None:
-    sleeper = claiming(fs, layout, 0)
+    sleeper = claim_steps(fs, layout, 0)
     assert [next(sleeper), next(sleeper)] == ["prepared", "numbered"]  # it has chosen number 1
     (folder,) = [name for name in fs.names(layout.epochs(0)) if name.startswith("new-")]
     fs.rename(f"{layout.epochs(0)}/{folder}", f"{layout.epochs(0)}/hidden")  # from those who tidy up
-    former = claim(fs, layout, 0)
+    former = claim_epoch(fs, layout, 0)
     former.release()
     fs.rename(f"{layout.epochs(0)}/hidden", f"{layout.epochs(0)}/{folder}")
     assert next(sleeper) == "renamed"
@@ -186,22 +187,22 @@ def test_a_sleeper_that_re_creates_a_fenced_number_withdraws(fs: Hdfs, layout: L
     with pytest.raises(Fenced):
         next(sleeper)
     assert fs.names(layout.epochs(0)) == ["fenced"]
-    assert claim(fs, layout, 0).number == 2
+    assert claim_epoch(fs, layout, 0).number == 2
 
 
 def test_a_released_epoch_publishes_no_more_and_its_number_stays_taken(fs: Hdfs, layout: Layout) -> None:
-    former = claim(fs, layout, 0)
+    former = claim_epoch(fs, layout, 0)
     former.create("left behind", [b"x"])
     former.release()
     former.release()
     with pytest.raises(Fenced):
         publish(former, 0, 9)
     assert fs.names(f"{layout.epochs(0)}/fenced/e=1") == []
-    assert claim(fs, layout, 0).number == 2
+    assert claim_epoch(fs, layout, 0).number == 2
 
 
 def test_a_final_name_that_is_taken_is_no_fencing_but_an_error(fs: Hdfs, layout: Layout) -> None:
-    epoch = claim(fs, layout, 0)
+    epoch = claim_epoch(fs, layout, 0)
     publish(epoch, 0, 9)
     with pytest.raises(Exception, match="already exists") as raised:
         publish(epoch, 0, 9)
@@ -209,7 +210,7 @@ def test_a_final_name_that_is_taken_is_no_fencing_but_an_error(fs: Hdfs, layout:
 
 
 def test_an_empty_bucket_left_by_a_crash_does_not_move_the_position(fs: Hdfs, layout: Layout) -> None:
-    publish(claim(fs, layout, 0), BUCKET - 10, BUCKET - 1)
+    publish(claim_epoch(fs, layout, 0), BUCKET - 10, BUCKET - 1)
     fs.mkdirs(f"{layout.raw(0)}/b=0000000001")
     assert position(fs, layout, 0) == BUCKET
 
@@ -221,7 +222,7 @@ def test_of_many_at_once_one_ends_owning_and_no_offset_is_published_twice(fs: Hd
     def contend(barrier: threading.Barrier) -> Epoch | None:
         barrier.wait(60)
         try:
-            epoch = claim(fs, layout, 0)
+            epoch = claim_epoch(fs, layout, 0)
             numbers.append(epoch.number)
             start = position(fs, layout, 0)
             publish(epoch, start, start + 9)
@@ -234,7 +235,7 @@ def test_of_many_at_once_one_ends_owning_and_no_offset_is_published_twice(fs: Hd
             barrier = threading.Barrier(together)
             contenders = [pool.submit(contend, barrier) for _ in range(together)]
             epochs = [epoch for one in contenders if (epoch := one.result(120)) is not None]
-            owners = [epoch for epoch in epochs if epoch.held()]
+            owners = [epoch for epoch in epochs if epoch.is_live()]
             assert len(owners) == 1
             assert owner_is(fs, layout, owners[0])
             assert works(fs, layout, owners[0])

@@ -17,18 +17,21 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from infra.settings import Settings
-from ingest.events import ClickEvent, Page
-from processing import iceberg, publish, snapshots, tables
-from processing.iceberg import Table
-from storage import erasures, exports, ledger
-from storage.audit import audit
-from storage.commands import commands
+from ingest.event.event import ClickEvent, Page
+from processing.tables import feature_schemas, iceberg, model_schemas, publish, schemas, snapshots
+from processing.tables.iceberg import Table
+from storage import exports
+from storage.audit.topic import audit
+from storage.batches import ledger
+from storage.cli.commands import commands
+from storage.formats.records import records
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from storage.records import records
-from tests.integration.conftest import Run, land
-from tests.integration.test_jobs import view
-from tests.integration.test_storefront_exports import TABLES as EXPORT
+from storage.upkeep import erasure_requests
+from tests.support.events import view
+from tests.support.exports import TABLES as EXPORT
+from tests.support.landing import land
+from tests.support.spark import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -61,7 +64,7 @@ def visits() -> list[ClickEvent]:
 
 def identified(events: list[ClickEvent]) -> list[ClickEvent]:
     """With event ids of their own where only the message id was changed."""
-    from ingest.events import event_id
+    from ingest.event.event import event_id
 
     return [e if e.event_id == "no uuid" else replace(e, event_id=event_id("demo", e.message_id)) for e in events]
 
@@ -107,8 +110,8 @@ def test_nobody_asks_and_nothing_is_touched(
         [(who, 0, "/1", 1.0, "als") for who in (HERS, "c-carl")],
         "visitor_id STRING, rank INT, item_id STRING, score DOUBLE, source STRING",
     )
-    publish.overwrite(spark, tables.RECOMMENDATIONS, lists, 1, lambda _: None)
-    snapshots.tag(spark, tables.EVENTS, "trained-1", snapshots.newest(spark, tables.EVENTS))
+    publish.overwrite(spark, model_schemas.RECOMMENDATIONS, lists, 1, lambda _: None)
+    snapshots.tag(spark, schemas.EVENTS, "trained-1", snapshots.newest(spark, schemas.EVENTS))
     assert run("erase_people", "first") == 0
     assert facts(capsys)["requests"] == 0
     assert {ANN, HERS} <= set(said(spark, made, own.hdfs.root))
@@ -119,22 +122,32 @@ def test_a_request_makes_their_events_nobodys_and_takes_what_was_made_of_them(
 ) -> None:
     others = {
         table: [row for row in rows(spark, table) if "carl" in row]
-        for table in (tables.EVENTS, tables.SESSIONS, tables.VISITOR_FEATURES, tables.TRAINING_EXAMPLES)
+        for table in (
+            schemas.EVENTS,
+            schemas.SESSIONS,
+            feature_schemas.VISITOR_FEATURES,
+            feature_schemas.TRAINING_EXAMPLES,
+        )
     }
-    erasures.ask(made, own.hdfs.root, [ANN], [], datetime.now(UTC))
+    erasure_requests.ask(made, own.hdfs.root, [ANN], [], datetime.now(UTC))
     assert run("erase_people", "first") == 0
     done = facts(capsys)
     assert (done["requests"], done["done"]) == (1, 0)
     assert (done["landed"], done["events"], done["invalid"]) == (9, 7, 1)  # a duplicate has landed, too
     for table, before in others.items():
         assert [row for row in rows(spark, table) if "carl" in row] == before != []
-    events = iceberg.read(spark, tables.EVENTS)
+    events = iceberg.read(spark, schemas.EVENTS)
     assert events.filter("array_contains(flags, 'erased')").filter("visitor_id IS NULL").count() == 7
-    assert {row["visitor_id"] for row in iceberg.read(spark, tables.SESSIONS).collect()} == {SHARED, "c-carl"}
-    [shared] = iceberg.read(spark, tables.SESSIONS).filter(f"visitor_id = '{SHARED}'").collect()
+    assert {row["visitor_id"] for row in iceberg.read(spark, schemas.SESSIONS).collect()} == {SHARED, "c-carl"}
+    [shared] = iceberg.read(spark, schemas.SESSIONS).filter(f"visitor_id = '{SHARED}'").collect()
     assert (shared["events"], shared["user_id"], shared["person_id"]) == (2, "u-bob", "u-bob")
-    assert {row["user_id"] for row in iceberg.read(spark, tables.IDENTITIES).collect()} == {"u-bob", "u-carl"}
-    for table in (tables.INTERACTIONS, tables.VISITOR_FEATURES, tables.TRAINING_EXAMPLES, tables.RECOMMENDATIONS):
+    assert {row["user_id"] for row in iceberg.read(spark, schemas.IDENTITIES).collect()} == {"u-bob", "u-carl"}
+    for table in (
+        feature_schemas.INTERACTIONS,
+        feature_schemas.VISITOR_FEATURES,
+        feature_schemas.TRAINING_EXAMPLES,
+        model_schemas.RECOMMENDATIONS,
+    ):
         assert {row["visitor_id"] for row in iceberg.read(spark, table).collect()} == {"c-carl"}
     current = exports.read_report(made, own.hdfs.root)
     assert current == {"version": "als-first-2", "model_version": "als-first", "sessions": 4}
@@ -143,7 +156,7 @@ def test_a_request_makes_their_events_nobodys_and_takes_what_was_made_of_them(
 def test_a_rerun_of_the_batch_changes_no_row(
     own: Settings, made: Hdfs, run: Run, spark: SparkSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = (tables.EVENTS, tables.DUPLICATES, tables.INVALID, tables.SESSIONS, tables.IDENTITIES)
+    kept = (schemas.EVENTS, schemas.DUPLICATES, schemas.INVALID, schemas.SESSIONS, schemas.IDENTITIES)
     before = [rows(spark, table) for table in kept]
     assert [run(job, "first") for job in CURATED] == [0, 0]
     assert [rows(spark, table) for table in kept] == before
@@ -161,11 +174,11 @@ def test_a_request_is_done_when_nothing_is_found_any_more_and_nothing_tells_who_
     for done in (0, 1):
         assert run("erase_people", "second") == 0
         assert (found := facts(capsys))["done"] == done, found
-    assert erasures.pending(made, own.hdfs.root) == []
+    assert erasure_requests.pending(made, own.hdfs.root) == []
     left = said(spark, made, own.hdfs.root)
     assert [left.get(who) for who in (ANN, HERS)] == [None, None]
     assert {"u-bob", "c-carl", SHARED} <= set(left)
-    assert not list(spark.sql(f"SELECT name FROM {tables.EVENTS.full_name}.refs WHERE type = 'TAG'").collect())
+    assert not list(spark.sql(f"SELECT name FROM {schemas.EVENTS.full_name}.refs WHERE type = 'TAG'").collect())
 
 
 def test_requests_are_listed_without_whom_they_are_about(own: Settings, made: Hdfs, run: Run) -> None:
@@ -176,7 +189,7 @@ def test_requests_are_listed_without_whom_they_are_about(own: Settings, made: Hd
     first, second = json.loads(listed.output)
     assert first["done_at"] and second["id"] == json.loads(asked.output)["id"] and not second["done_at"]
     assert "c-carl" not in listed.output
-    assert isinstance(CliRunner().invoke(group, ["request"]).exception, erasures.NobodyNamed)
+    assert isinstance(CliRunner().invoke(group, ["request"]).exception, erasure_requests.NobodyNamed)
 
 
 def said(spark: SparkSession, fs: Hdfs, root: str) -> dict[str, list[str]]:
@@ -202,7 +215,7 @@ def _on_hdfs(fs: Hdfs, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _of_tables(spark: SparkSession) -> Iterator[tuple[str, str]]:
-    for table in tables.ALL:
+    for table in schemas.ALL:
         if not spark.catalog.tableExists(table.full_name):
             continue
         described = spark.sql(f"DESCRIBE EXTENDED {table.full_name}").collect()

@@ -12,10 +12,12 @@ from infra.services.cluster import Cluster
 from infra.settings import Settings
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
-from tests.conftest import free_ports
-from tests.integration.datanodes import datanodes
-from tests.integration.landing import Landing, landing
-from tests.integration.sandbox import event, produce, running_sink
+from tests.support.corners import produce
+from tests.support.datanodes import datanodes
+from tests.support.events import event
+from tests.support.landing import Landing, landing
+from tests.support.ports import free_ports
+from tests.support.servers import running_sink
 
 POLICY = "XOR-2-1-1024k"
 

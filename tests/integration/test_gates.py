@@ -16,13 +16,17 @@ import pytest
 
 from infra.errors import ServiceError
 from infra.settings import Settings
-from storage import batches, exports, ledger
-from storage.containers import Container, FileInfo, plain_envelope
+from storage import exports
+from storage.batches import cuts, ledger
+from storage.batches.gates import Gates
 from storage.errors import BatchError, GateClosed
-from storage.gates import Gates
+from storage.formats.avro.writer import Container
+from storage.formats.envelope import plain_envelope
+from storage.formats.file_info import FileInfo
 from storage.hdfs import Hdfs
 from storage.layout import Layout, quality_report
-from tests.integration.sandbox import event, own_topics, produce
+from tests.support.corners import own_topics, produce
+from tests.support.events import event
 
 HOUR = datetime(2026, 5, 1, 5, tzinfo=UTC)
 
@@ -35,7 +39,7 @@ def awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def land(fs: Hdfs, layout: Layout, first: int, last: int) -> None:
     info = FileInfo(layout.topic, 0, first, last, last - first + 1)
-    path = f"{layout.raw(0)}/{layout.file(0, first, last)}"
+    path = f"{layout.raw(0)}/{layout.file(0, first, last, 'avro')}"
     fs.create(path, Container(plain_envelope(), 0, "null").file(info), create_parents=True)
 
 
@@ -57,8 +61,8 @@ def test_a_late_run_ends_its_batch_where_its_hour_ended(cluster_settings: Settin
 
 
 def test_a_past_cut_loses_no_partition_that_an_earlier_one_had(fs: Hdfs, layout: Layout) -> None:
-    batches.take(fs, layout, "one", lambda: {0: 5, 1: 7})
-    two = batches.take(fs, layout, "two", lambda: {0: 9, 1: 3}, HOUR)
+    cuts.take(fs, layout, "one", lambda: {0: 5, 1: 7})
+    two = cuts.take(fs, layout, "two", lambda: {0: 9, 1: 3}, HOUR)
     assert (two.starts, two.ends) == ({0: 5, 1: 7}, {0: 9, 1: 7})
 
 
@@ -66,19 +70,19 @@ def test_earlier_batches_that_nobody_curated_go_first(corner: Settings, fs: Hdfs
     gates = Gates(corner)
     for end, name in enumerate(("one", "two", "three", "four"), 1):
         land(fs, layout, end - 1, end - 1)
-        batches.take(fs, layout, name, lambda end=end: {0: end})
+        cuts.take(fs, layout, name, lambda end=end: {0: end})
     assert gates.to_curate("three") == ["one", "two", "three"]
     with pytest.raises(BatchError, match="no curated batch yet"):
         gates.newest_curated()
     for name in ("one", "two"):
-        assert not gates.landing(name).missing
-        ledger.record_publish(fs, layout, batches.get(fs, layout, name), {0: (1, 0, 0)})
+        assert not gates.current_ledger(name).missing
+        ledger.record_publish(fs, layout, cuts.get(fs, layout, name), {0: (1, 0, 0)})
     assert gates.to_curate("four") == ["three", "four"]
     ledger.record_sessions(fs, layout, "one")
     assert gates.to_curate("four") == ["two", "three", "four"]  # whose sessions are missing, or which was refused
     ledger.record_sessions(fs, layout, "two")
     assert gates.to_curate("four") == ["three", "four"]
-    ledger.record_publish(fs, layout, batches.get(fs, layout, "three"), {0: (0, 0, 0)})
+    ledger.record_publish(fs, layout, cuts.get(fs, layout, "three"), {0: (0, 0, 0)})
     assert gates.to_curate("four") == ["three", "four"]
     assert gates.to_curate("two") == ["two"]  # a rerun
     assert gates.newest_curated() == "two"
@@ -88,7 +92,7 @@ def test_batches_that_have_landed_are_found_by_the_time_of_their_cuts(
     corner: Settings, fs: Hdfs, layout: Layout
 ) -> None:
     for hour in range(5):
-        batches.take(fs, layout, f"h{hour}", lambda hour=hour: {0: hour}, HOUR + timedelta(hours=hour))
+        cuts.take(fs, layout, f"h{hour}", lambda hour=hour: {0: hour}, HOUR + timedelta(hours=hour))
     land(fs, layout, 0, 1)
     gates = Gates(corner)
     assert gates.between(HOUR, HOUR + timedelta(hours=3)) == ["h1", "h2"]
@@ -98,8 +102,8 @@ def test_batches_that_have_landed_are_found_by_the_time_of_their_cuts(
 
 def test_the_publish_gate_says_what_does_not_add_up(corner: Settings, fs: Hdfs, layout: Layout) -> None:
     land(fs, layout, 0, 4)
-    cut, gates = batches.take(fs, layout, "one", lambda: {0: 5}), Gates(corner)
-    gates.landing("one")
+    cut, gates = cuts.take(fs, layout, "one", lambda: {0: 5}), Gates(corner)
+    gates.current_ledger("one")
     ledger.record_publish(fs, layout, cut, {0: (3, 1, 0)})
     with pytest.raises(GateClosed, match=r"one: .*\(5, 3, 1, 0\)"):
         gates.check_published("one")
@@ -108,7 +112,7 @@ def test_the_publish_gate_says_what_does_not_add_up(corner: Settings, fs: Hdfs, 
 
 
 def test_a_report_of_bad_rows_closes_the_quality_gate(corner: Settings, fs: Hdfs, layout: Layout) -> None:
-    batches.take(fs, layout, "one", lambda: {0: 0})
+    cuts.take(fs, layout, "one", lambda: {0: 0})
     gates = Gates(corner)
     gates.check_quality("one", ("events",))
     report = {"findings": [{"check": "event_id is null", "rows": 2}]}
@@ -133,7 +137,7 @@ def test_a_version_counts_as_shown_when_the_web_app_serves_it(corner: Settings, 
     fs.write_atomically(exports.report(root, "als-2"), b'{"batch": "b"}')
     exports.publish_current(fs, root, "als-2")
     with HTTPServer(("127.0.0.1", 0), Health) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         webapp = corner.webapp.model_copy(update={"url": f"http://127.0.0.1:{server.server_port}"})
         gates = Gates(corner.model_copy(update={"webapp": webapp}))
         assert gates.wait_until_served(patience=10) == "als-2"
@@ -145,11 +149,11 @@ def test_a_version_counts_as_shown_when_the_web_app_serves_it(corner: Settings, 
 def test_the_trigger_fires_when_the_last_offset_has_landed_and_not_before(
     corner: Settings, fs: Hdfs, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storage.landing_trigger import LandingTrigger
+    from storage.batches.airflow_trigger import LandingTrigger
 
     for name, value in corner.to_env().items():
         monkeypatch.setenv(name, value)
-    batches.take(fs, layout, "one", lambda: {0: 5})
+    cuts.take(fs, layout, "one", lambda: {0: 5})
     land(fs, layout, 0, 2)
 
     async def fired(deadline: float) -> Any:
@@ -168,7 +172,7 @@ def test_the_trigger_fires_when_the_last_offset_has_landed_and_not_before(
 
 
 def test_the_trigger_names_hdfs_when_it_is_away(corner: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    from storage.landing_trigger import LandingTrigger
+    from storage.batches.airflow_trigger import LandingTrigger
 
     away = corner.model_copy(update={"hdfs": corner.hdfs.model_copy(update={"url": "hdfs://127.0.0.1:1"})})
     for name, value in away.to_env().items():
@@ -181,7 +185,7 @@ def test_the_trigger_names_hdfs_when_it_is_away(corner: Settings, monkeypatch: p
 
 
 def test_a_namenode_that_hangs_is_not_waited_for_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    from storage import landing_trigger
+    from storage.batches import airflow_trigger
 
     answered = Event()
 
@@ -191,10 +195,10 @@ def test_a_namenode_that_hangs_is_not_waited_for_beyond_the_deadline(monkeypatch
 
     async def fired() -> Any:
         try:
-            return await anext(landing_trigger.LandingTrigger("one", 0.0).run())
+            return await anext(airflow_trigger.LandingTrigger("one", 0.0).run())
         finally:
             answered.set()  # or the loop would wait for the thread
 
-    monkeypatch.setattr(landing_trigger.LandingTrigger, "_closed", hangs)
-    monkeypatch.setattr(landing_trigger, "_LEAST_SECONDS", 0.2)
+    monkeypatch.setattr(airflow_trigger.LandingTrigger, "_closed", hangs)
+    monkeypatch.setattr(airflow_trigger, "_LEAST_SECONDS", 0.2)
     assert "HDFS (CLICKSTREAM_HDFS__URL) has not answered" in awaited(fired()).payload["closed"]

@@ -13,12 +13,12 @@ import pytest
 import requests
 
 from infra import jars
-from infra.services import jvm
+from infra.jars import jvm
 from infra.services.cluster import Cluster
 from infra.settings import Settings
 from storage.errors import StorageError
 from storage.hdfs import Hdfs
-from tests.integration.sandbox import own_corner
+from tests.support.corners import own_corner
 
 WRITE = "from infra.settings import Settings as S; from storage.hdfs import Hdfs; s = S.from_env(); "
 WRITE += "Hdfs(s).write_atomically(s.hdfs.root + '/{}/file', b'x')"

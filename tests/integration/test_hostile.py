@@ -14,15 +14,16 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 
-from infra.policy import WriteKey
 from infra.settings import Settings
-from ingest.tail import tail
-from tests.conftest import free_ports
+from infra.settings.collector import WriteKey
+from ingest.tools.tail import tail
 from tests.integration.hostile_corpus import corpus, large
 from tests.integration.hostile_parts import CLICK, KEY
 from tests.integration.hostile_requests import hostile_requests
-from tests.integration.sandbox import RunningCollector, own_topics, running_collector
 from tests.integration.wire import Wire, exchange
+from tests.support.corners import own_topics
+from tests.support.ports import free_ports
+from tests.support.servers import RunningCollector, running_collector
 
 REQUESTS, CLIENTS = 10_000, 4
 CHUNK = 20  # requests of an example

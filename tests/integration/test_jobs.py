@@ -16,16 +16,20 @@ from msgspec.structs import replace
 
 from infra.errors import GATE_CLOSED
 from infra.settings import Settings
-from ingest.events import ClickEvent, Device, Page, to_millis
-from processing import commands, iceberg, snapshots, tables
-from processing.registry import Registry
-from processing.training import evaluation, recommenders
-from processing.training.recipe import Recipe
-from storage import batches, exports, ledger
+from ingest.event.event import ClickEvent, Device
+from processing import commands
+from processing.algorithms import recipes
+from processing.algorithms.recipes import Recipe
+from processing.runtime.registry import Registry
+from processing.tables import feature_schemas, iceberg, model_schemas, schemas, snapshots
+from processing.training import evaluation
+from storage import exports
+from storage.batches import cuts, ledger
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from tests.integration.conftest import Run, click, land
-from tests.integration.test_curate import NOON
+from tests.support.events import view
+from tests.support.landing import land
+from tests.support.spark import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,11 +41,12 @@ JOBS = (
     "build_examples",
     "train_recommender",
     "evaluate_recommender",
+    "train_ranker",
     "train_click_models",
     "recommend_items",
     "export_recommendations",
 )
-HOUR = 3_600_000
+RERUN = [job for job in JOBS if job != "train_click_models"]  # of which test_click_models holds the same
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +56,6 @@ def own(cluster_settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
     processing = cluster_settings.processing.model_copy(update={"freshness_hours": 1e6})  # `land` appends in 2015
     home = tmp_path_factory.mktemp("jobs")
     return cluster_settings.model_copy(update={"hdfs": hdfs, "home": home, "processing": processing})
-
-
-def view(visitor: int, item: int, hour: float, **fields: Any) -> ClickEvent:
-    path = f"/{item}"
-    base = {"message_id": f"{visitor}-{item}-{hour}", "anonymous_id": f"v{visitor}", "item_id": path}
-    page = Page(path=path, title=f"Item {item}")
-    return click(**base | {"page": page, "occurred_at": to_millis(NOON) + int(hour * HOUR)} | fields)
 
 
 def first_batch() -> list[ClickEvent]:
@@ -95,7 +93,7 @@ def test_from_landed_files_to_an_export(
     assert curated == {"landed": 29, "curated": 27, "duplicates": 1, "invalid": 1}
 
     fs, root = Hdfs(own), own.hdfs.root
-    gate = ledger.read(fs, Layout(root, own.kafka.topic), cut)
+    gate = ledger.load(fs, Layout(root, own.kafka.topic), cut)
     assert gate.published_balanced and gate.total("curated") == 27
 
     report = exports.read_report(fs, root)
@@ -131,7 +129,7 @@ def test_from_landed_files_to_an_export(
 def test_what_was_learnt_from_is_tagged(own: Settings, spark: SparkSession) -> None:
     champion = Registry(own).champion()
     assert champion is not None
-    for table in (tables.EVENTS, tables.INTERACTIONS):
+    for table in (schemas.EVENTS, feature_schemas.INTERACTIONS):
         tagged = spark.sql(f"SELECT snapshot_id FROM {table.full_name}.refs WHERE name = 'trained-1'").collect()
         assert [row["snapshot_id"] for row in tagged] == [champion.facts["snapshots"][table.name]]
 
@@ -142,12 +140,12 @@ def test_a_model_is_made_again_from_the_snapshots_and_the_recipe_that_are_regist
     champion = Registry(own).champion()
     assert champion is not None
     ids, recipe = champion.facts["snapshots"], Recipe.from_dict(champion.facts["recipe"])
-    events = snapshots.read(spark, tables.EVENTS, ids["events"], 1)
+    events = snapshots.read(spark, schemas.EVENTS, ids["events"], 1)
     known, as_of = evaluation.known(events, own.processing.feature_days)
-    interactions = snapshots.read(spark, tables.INTERACTIONS, ids["interactions"], 1)
+    interactions = snapshots.read(spark, feature_schemas.INTERACTIONS, ids["interactions"], 1)
     assert as_of is not None
-    again = recommenders.fit(evaluation.training_set(known, as_of, timedelta(minutes=30), interactions), recipe)
-    saved, visitors = recommenders.load(spark, recipe, champion.source), interactions.select("visitor_id").distinct()
+    again = recipes.fit(evaluation.training_set(known, as_of, timedelta(minutes=30), interactions), recipe)
+    saved, visitors = recipes.load(spark, recipe, champion.source), interactions.select("visitor_id").distinct()
     assert again is not None
     lists = [sorted(map(str, model.top(visitors, interactions, 5).collect())) for model in (again, saved)]
     assert lists[0] == lists[1] != []
@@ -159,20 +157,16 @@ def test_a_second_batch_knows_the_first_and_a_rerun_of_either_changes_nothing(
     again = [first_batch()[0], view(0, 7, 48), view(7, 1, 48)]
     land(own, "second", {0: again, 1: [], 2: []})
     assert [run(job, "second") for job in JOBS] == [0] * len(JOBS)
-    [loser] = iceberg.read_batch(spark, tables.DUPLICATES, 2).collect()
+    [loser] = iceberg.read_batch(spark, schemas.DUPLICATES, 2).collect()
     assert (loser["winner_batch"], loser["winner_partition"], loser["winner_offset"]) == (1, 0, 0)
-    written = [
-        table
-        for table in vars(tables).values()
-        if isinstance(table, iceberg.Table) and spark.catalog.tableExists(table.full_name)
-    ]
+    written = [table for table in schemas.ALL if spark.catalog.tableExists(table.full_name)]
     assert len(written) == 16
     before = {table.name: rows(spark, table) for table in written}
     assert all(before[name] for name in before)
     fs, root = Hdfs(own), own.hdfs.root
     assert exports.read_current(fs, root) == "als-second"
     old = folder(own, "als-first", "for_visitors")
-    assert [run(job, "first") for job in JOBS] == [0] * len(JOBS)
+    assert [run(job, "first") for job in RERUN] == [0] * len(RERUN)
     assert {table.name: rows(spark, table) for table in written} == before
     # The older batch's rerun has a version of its own, equal to the first one, and does not come into force.
     assert folder(own, "als-first-2", "for_visitors") == folder(own, "als-first", "for_visitors") == old
@@ -195,16 +189,17 @@ def test_a_batch_without_events_clears_nothing_of_others_and_a_refused_challenge
     assert champion is not None and (champion.name, challenger.name) == ("als-second", "popular-empty")
     [better, *_] = challenger.decision["checks"]
     assert not better["passed"] and "over als-second" in better["detail"]
-    rated = iceberg.read_batch(spark, tables.EVALUATIONS, 3).filter("segment = 'all'").collect()
+    rated = iceberg.read_batch(spark, model_schemas.EVALUATIONS, 3).filter("segment = 'all'").collect()
     assert {row["role"]: row["algorithm"] for row in rated} == {
         "challenger": "popular",
         "champion": "als",
         "baseline": "popular",
+        "final": "als",
     }
-    assert {row["source"] for row in iceberg.read_batch(spark, tables.RECOMMENDATIONS, 3).collect()} >= {"als"}
+    assert {row["source"] for row in iceberg.read_batch(spark, model_schemas.RECOMMENDATIONS, 3).collect()} >= {"als"}
     assert (report["batch"], report["sessions"], report["visitors"], report["items"]) == ("empty", 0, 0, 0)
     assert report["recommendations"] > 0  # of all who are known by now
-    assert iceberg.read_batch(spark, tables.EVENTS, 1).count() == 27
+    assert iceberg.read_batch(spark, schemas.EVENTS, 1).count() == 27
 
 
 def test_the_commands_show_models_and_take_lists_back_and_forth(
@@ -220,11 +215,11 @@ def test_the_commands_show_models_and_take_lists_back_and_forth(
     assert listed == [("popular-empty", False), ("als-second", True), ("als-first", True)]
     shown = models("show", "challenger")
     assert shown["recipe"] == {"algorithm": "popular", "parameters": {"window_days": 0.0}}
-    assert [check["name"] for check in shown["gate"]] == ["better", "smoke", "drift"]
+    assert [check["name"] for check in shown["gate"]] == ["better", "rollback", "smoke", "drift"]
     assert shown["metrics"]["challenger/users"] == 5 and shown["snapshots"].keys() == {"events", "interactions"}
     decided = models("decision", "--batch", "second")
     assert (decided["in_force"], decided["promoted"]) == ("als-second", True)
-    assert [check["name"] for check in decided["checks"]] == ["better", "smoke", "drift"]
+    assert [check["name"] for check in decided["checks"]] == ["better", "rollback", "smoke", "drift"]
     refused = models("decision")  # no failure: the run of a challenger that was refused ends well
     assert (refused["batch"], refused["in_force"], refused["promoted"]) == ("empty", "als-second-on-empty", False)
     back = models("rollback")
@@ -241,10 +236,10 @@ def test_the_commands_show_models_and_take_lists_back_and_forth(
 def test_upkeep_changes_no_row_and_spares_what_was_learnt_from(
     own: Settings, spark: SparkSession, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [table for table in tables.ALL if spark.catalog.tableExists(table.full_name)]
+    made = [table for table in schemas.ALL if spark.catalog.tableExists(table.full_name)]
     before = {table.name: rows(spark, table) for table in made}
     assert run("maintain_tables", "empty") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tables"] == len(made) == len(tables.ALL)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tables"] == len(made) == len(schemas.ALL)
     assert {table.name: rows(spark, table) for table in made} == before
 
 
@@ -259,7 +254,7 @@ def test_a_batch_that_fails_a_check_is_not_published_and_holds_up_the_next(
     err = capsys.readouterr().err
     assert "batch stale, not published: freshness" in err and report in err
     assert b"newest record was appended" in Hdfs(own).read(report)
-    assert not iceberg.read_batch(spark, tables.EVENTS, number - 1).count()
+    assert not iceberg.read_batch(spark, schemas.EVENTS, number - 1).count()
     assert run("curate_events", "after-stale") == 1
     assert "stale, which is not curated yet" in capsys.readouterr().err
     monkeypatch.setenv("CLICKSTREAM_PROCESSING__FRESHNESS_HOURS", "1e6")
@@ -271,7 +266,7 @@ def test_a_batch_that_has_not_landed_is_not_curated_short(
     own: Settings, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = land(own, "half-landed", {0: [view(1, 3, 97)], 1: [view(1, 4, 97)], 2: []})
-    [file, _] = batches.files(Hdfs(own), Layout(own.hdfs.root, own.kafka.topic), cut)
+    [file, _] = cuts.files(Hdfs(own), Layout(own.hdfs.root, own.kafka.topic), cut)
     aside = f"{own.hdfs.root}/aside"
     Hdfs(own).rename(file.path, aside)
     assert run("curate_events", "half-landed") == GATE_CLOSED
@@ -285,20 +280,20 @@ def test_a_lost_record_fails_the_gate(
 ) -> None:
     cut = land(own, "lossy", {0: [view(1, 1, 72), view(1, 2, 72)], 1: [], 2: []})
     fs, layout = Hdfs(own), Layout(own.hdfs.root, own.kafka.topic)
-    [file] = batches.files(fs, layout, cut)
+    [file] = cuts.files(fs, layout, cut)
     # Its header says two records; another with one takes its place.
     shorter = shortened(fs.read(file.path))
     fs.write_atomically(file.path, shorter, overwrite=True)
     assert run("curate_events", "lossy") == GATE_CLOSED
     assert "partition 0: landed 2 is not curated 1" in capsys.readouterr().err
-    assert not ledger.read(fs, layout, cut).published_balanced
+    assert not ledger.load(fs, layout, cut).published_balanced
 
 
 def shortened(container: bytes) -> bytes:
     """The same container with the same header, without its last record."""
     import fastavro
 
-    from storage.blocks import read_metadata
+    from storage.formats.avro.blocks import read_metadata
 
     reader = fastavro.reader(io.BytesIO(container))
     out = io.BytesIO()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from infra.settings import Settings
-from storage import batches, exports, ledger
-from storage.batches import Cut
-from storage.commands import commands
-from storage.containers import Container, FileInfo, Gap, Span, plain_envelope
+from storage import exports
+from storage.batches import cuts, ledger
+from storage.batches.cuts import Cut
 from storage.errors import BatchError, StorageError
+from storage.formats.avro.writer import Container
+from storage.formats.envelope import plain_envelope
+from storage.formats.file_info import FileInfo, Gap, Span
 from storage.hdfs import Hdfs
 from storage.layout import Layout
-from tests.integration.sandbox import event, own_topics, produce
+from tests.support.commands import facts, run
+from tests.support.corners import own_topics, produce
+from tests.support.events import event
 
 
 def land(
@@ -33,18 +35,18 @@ def land(
     container = Container(plain_envelope(), partition, "null")
     records = last - first + 1 - sum(s[1] - s[0] + 1 for s in quarantined) - sum(g[1] - g[0] + 1 for g in gaps)
     info = FileInfo(layout.topic, partition, first, last, records, tuple(quarantined), tuple(gaps))
-    path = f"{layout.raw(partition)}/{layout.file(partition, first, last)}"
+    path = f"{layout.raw(partition)}/{layout.file(partition, first, last, 'avro')}"
     fs.create(path, container.file(info), create_parents=True)
 
 
 def test_a_file_over_a_cut_is_counted_exactly_in_both_batches(fs: Hdfs, layout: Layout) -> None:
     land(fs, layout, 0, 29, [(8, 11)], [(14, 16, "kafka"), (20, 24, "lost"), (28, 28, "kafka")])
-    one = batches.take(fs, layout, "one", lambda: {0: 10})
-    two = batches.take(fs, layout, "two", lambda: {0: 22})
-    three = batches.take(fs, layout, "three", lambda: {0: 30})
+    one = cuts.take(fs, layout, "one", lambda: {0: 10})
+    two = cuts.take(fs, layout, "two", lambda: {0: 22})
+    three = cuts.take(fs, layout, "three", lambda: {0: 30})
 
     def terms(cut: Cut) -> tuple[int, ...]:
-        found = ledger.landing(fs, layout, cut)
+        found = ledger.current(fs, layout, cut)
         assert found.landed_complete
         return tuple(found.total(name) for name in ("landed", "quarantined", "explained", "lost", "files"))
 
@@ -56,41 +58,41 @@ def test_a_file_over_a_cut_is_counted_exactly_in_both_batches(fs: Hdfs, layout: 
 def test_what_no_file_answers_for_is_missing_and_said_by_partition(fs: Hdfs, layout: Layout) -> None:
     land(fs, layout, 0, 9)
     land(fs, layout, 15, 19)
-    cut = batches.take(fs, layout, "one", lambda: {0: 20, 1: 3, 2: 0})
-    found = ledger.landing(fs, layout, cut)
+    cut = cuts.take(fs, layout, "one", lambda: {0: 20, 1: 3, 2: 0})
+    found = ledger.current(fs, layout, cut)
     assert (found.landed_complete, found.missing) == (False, {0: 5, 1: 3})
     land(fs, layout, 10, 14)
     land(fs, layout, 0, 7, partition=1)
-    assert ledger.landing(fs, layout, cut).landed_complete
+    assert ledger.current(fs, layout, cut).landed_complete
 
 
 def test_compacted_files_count_instead_of_their_parts(fs: Hdfs, layout: Layout) -> None:
     for first in (0, 10):
         land(fs, layout, first, first + 9)
     land(fs, layout, 0, 19, [(3, 3)])
-    found = ledger.landing(fs, layout, batches.take(fs, layout, "one", lambda: {0: 20}))
+    found = ledger.current(fs, layout, cuts.take(fs, layout, "one", lambda: {0: 20}))
     assert [found.total(name) for name in ("landed", "quarantined", "files")] == [19, 1, 1]
 
 
 def test_a_header_larger_than_the_first_look_is_read_whole(fs: Hdfs, layout: Layout) -> None:
     gaps: list[Gap] = [(n, n, "kafka") for n in range(1, 20_000, 2)]
     land(fs, layout, 0, 19_999, gaps=gaps)
-    found = ledger.landing(fs, layout, batches.take(fs, layout, "one", lambda: {0: 20_000}))
+    found = ledger.current(fs, layout, cuts.take(fs, layout, "one", lambda: {0: 20_000}))
     assert (found.total("landed"), found.total("explained")) == (10_000, 10_000)
 
 
 def test_a_file_whose_header_contradicts_its_name_or_is_cut_short_is_an_error(fs: Hdfs, layout: Layout) -> None:
     land(fs, layout, 0, 9)
-    cut = batches.take(fs, layout, "one", lambda: {0: 10})
-    (file,) = batches.files(fs, layout, cut)
+    cut = cuts.take(fs, layout, "one", lambda: {0: 10})
+    (file,) = cuts.files(fs, layout, cut)
     whole = fs.read(file.path)
     for content, reason in ((whole[:100], "cut short"), (b"", "cut short"), (b"text", "not an Avro")):
         fs.write_atomically(file.path, content, overwrite=True)
         with pytest.raises(StorageError, match=reason):
-            ledger.landing(fs, layout, cut)
+            ledger.current(fs, layout, cut)
     fs.write_atomically(file.path, whole.replace(b"clickstream.last\x029", b"clickstream.last\x028"), overwrite=True)
     with pytest.raises(StorageError, match=r"its header says partition 0, 0\.\.8"):
-        ledger.landing(fs, layout, cut)
+        ledger.current(fs, layout, cut)
 
 
 def test_the_publish_gate_is_recorded_by_partition_and_kept_when_landing_is_counted_again(
@@ -98,38 +100,20 @@ def test_the_publish_gate_is_recorded_by_partition_and_kept_when_landing_is_coun
 ) -> None:
     land(fs, layout, 0, 9)
     land(fs, layout, 0, 4, partition=1)
-    cut = batches.take(fs, layout, "one", lambda: {0: 10, 1: 5, 2: 0})
+    cut = cuts.take(fs, layout, "one", lambda: {0: 10, 1: 5, 2: 0})
     with pytest.raises(BatchError, match="has no ledger yet"):
-        ledger.read(fs, layout, cut)
-    ledger.record_landing(fs, layout, ledger.landing(fs, layout, cut))
-    assert not ledger.read(fs, layout, cut).curated_yet
+        ledger.load(fs, layout, cut)
+    ledger.record_landing(fs, layout, ledger.current(fs, layout, cut))
+    assert not ledger.load(fs, layout, cut).curated_yet
     recorded = ledger.record_publish(fs, layout, cut, {0: (8, 2, 0), 1: (4, 0, 1)})
     assert recorded.published_balanced
-    assert ledger.read(fs, layout, cut) == recorded == ledger.landing(fs, layout, cut)
-    ledger.record_landing(fs, layout, ledger.landing(fs, layout, cut))
-    assert ledger.read(fs, layout, cut) == recorded
+    assert ledger.load(fs, layout, cut) == recorded == ledger.current(fs, layout, cut)
+    ledger.record_landing(fs, layout, ledger.current(fs, layout, cut))
+    assert ledger.load(fs, layout, cut) == recorded
     again = ledger.record_publish(fs, layout, cut, {0: (8, 1, 0), 1: (4, 0, 1)})
     assert again.curated_yet and not again.published_balanced
     with pytest.raises(BatchError, match=r"no partitions \[7\]"):
         ledger.record_publish(fs, layout, cut, {7: (1, 0, 0)})
-
-
-def run(settings: Settings, *arguments: str) -> Result:
-    """A command with these settings in its environment."""
-    names = {"kafka": ["port", "topic"], "hdfs": ["port", "root"]}
-    environment = {
-        f"CLICKSTREAM_{part}__{name}".upper(): str(getattr(getattr(settings, part), name))
-        for part, fields in names.items()
-        for name in fields
-    }
-    command = next(command for command in commands if command.name == arguments[0])
-    return CliRunner().invoke(command, arguments[1:], env=environment)
-
-
-def facts(result: Result) -> dict[str, Any]:
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def test_the_commands_cut_show_and_judge(cluster_settings: Settings) -> None:
@@ -147,10 +131,10 @@ def test_the_commands_cut_show_and_judge(cluster_settings: Settings) -> None:
     assert (complete.exit_code, facts(complete)["landed"], facts(complete)["curated"]) == (0, 10, None)
     assert "not curated yet" in run(settings, "ledger").stdout
 
-    ledger.record_publish(fs, layout, batches.get(fs, layout, "one"), {0: (8, 1, 0)})
+    ledger.record_publish(fs, layout, cuts.get(fs, layout, "one"), {0: (8, 1, 0)})
     unbalanced = run(settings, "ledger")
     assert unbalanced.exit_code == 1 and "publish gate: does not balance" in unbalanced.stdout
-    ledger.record_publish(fs, layout, batches.get(fs, layout, "one"), {0: (8, 1, 1)})
+    ledger.record_publish(fs, layout, cuts.get(fs, layout, "one"), {0: (8, 1, 1)})
     assert run(settings, "ledger").exit_code == 0
 
     before = facts(run(settings, "report", "--json"))

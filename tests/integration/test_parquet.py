@@ -10,22 +10,25 @@ from msgspec.structs import replace
 
 from infra.settings import Settings
 from infra.topics import end_offsets
-from ingest import codec
-from ingest.codec import SCHEMA, encode
-from ingest.events import Device
-from processing import raw
-from storage import batches, ledger
-from storage.audit import audit
-from storage.containers import Container, FileInfo, event_envelope
+from ingest.event import codec
+from ingest.event.codec import SCHEMA, encode
+from ingest.event.event import Device
+from processing.events import raw
+from storage.audit.topic import audit
+from storage.batches import cuts, ledger
+from storage.batches.ledger import BatchLedger
+from storage.formats.avro.writer import Container
+from storage.formats.envelope import event_envelope
+from storage.formats.file_info import FileInfo
+from storage.formats.headers import read_info
+from storage.formats.parquet.writer import ParquetFile
+from storage.formats.records import records
 from storage.hdfs import Hdfs
-from storage.headers import file_info
 from storage.layout import Layout, visible
-from storage.ledger import BatchLedger
-from storage.parquet import ParquetFile
-from storage.records import records
-from tests.integration.conftest import click
-from tests.integration.sandbox import own_topics, produce, publish_schema, running_sink
-from tests.waiting import eventually
+from tests.support.corners import own_topics, produce, publish_schema
+from tests.support.events import click
+from tests.support.servers import running_sink
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,11 +57,11 @@ def land(cluster: Settings, format_: str) -> tuple[Settings, BatchLedger, list[s
     produce(corner, 0, [events[0], BAD if format_ == "parquet" else b"{}", *events[1:]])
     produce(corner, 0, [b'{"reason": "bad"}', None], corner.kafka.rejected_topic, key=b"k")
     fs, layout = Hdfs(corner), Layout(corner.hdfs.root, corner.kafka.topic)
-    cut = batches.take(fs, layout, "one", lambda: end_offsets(corner, layout.topic))
+    cut = cuts.take(fs, layout, "one", lambda: end_offsets(corner, layout.topic))
     with running_sink(corner) as sink:
-        eventually(lambda: ledger.landing(fs, layout, cut).landed_complete, worker=sink)
-    files = batches.files(fs, layout, cut)
-    return corner, ledger.landing(fs, layout, cut), [f"{corner.hdfs.address}{file.path}" for file in files]
+        eventually(lambda: ledger.current(fs, layout, cut).landed_complete, worker=sink)
+    files = cuts.files(fs, layout, cut)
+    return corner, ledger.current(fs, layout, cut), [f"{corner.hdfs.address}{file.path}" for file in files]
 
 
 def collected(rows: DataFrame) -> list[Any]:
@@ -88,7 +91,7 @@ def test_a_deep_audit_reads_every_record_of_either_format(cluster_settings: Sett
     for format_ in ("avro", "parquet"):
         corner, _, _ = land(cluster_settings, format_)
         fs, layout = Hdfs(corner), Layout(corner.hdfs.root, corner.kafka.topic)
-        [file] = batches.files(fs, layout, batches.get(fs, layout, "one"))
+        [file] = cuts.files(fs, layout, cuts.get(fs, layout, "one"))
         told[format_] = [(p, o, e["event_id"], e["occurred_at"]) for p, o, _, e in records(fs, file.path)]
         found = audit(fs, layout, deep=True)
         assert (found.findings, found.events, found.distinct_ids) == ([], 3, 2)
@@ -151,5 +154,5 @@ def test_the_ledger_reads_a_footer_however_long(cluster_settings: Settings) -> N
         file.add(offset, 0, body)
     assert file.finish() == info.records
     fs.create("/footer/long.parquet", file.file(info), create_parents=True)
-    assert file_info(fs, "/footer/long.parquet") == info
+    assert read_info(fs, "/footer/long.parquet") == info
     assert fs.read_tail("/footer/long.parquet", 4) == b"PAR1"

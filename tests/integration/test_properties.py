@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from processing import covisits, curate, feature_values, sessions
+from processing.events import curate, sessions
 from processing.feature_definitions import ITEM, PAIR, VISITOR, compute, follows, season
-from tests.integration.conftest import KNOWN, Events, click
+from processing.features import covisits, values
+from tests.support.events import click
+from tests.support.spark import KNOWN, Events
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,7 +36,7 @@ def many(**columns: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, 
 @few
 @given(many(visitor=subjects, minute=minutes, bot=st.sampled_from([False, False, True])))
 def test_sessions(events: Events, drawn: list[dict[str, Any]]) -> None:
-    from ingest.events import Device
+    from ingest.event.event import Device
 
     clicks = [
         click(
@@ -113,13 +115,13 @@ def test_features_at_a_moment_are_those_of_a_plain_loop(spark: SparkSession, dra
         def history(key: tuple[str, ...], places: list[int] = places) -> list[tuple[int, str, float]]:
             return [row[2:] for row in rows if tuple(row[place] for place in places) == key]
 
-        found = moments.join(feature_values.at_moments(seen, moments, subject, features), "moment_id").collect()
+        found = moments.join(values.at_moments(seen, moments, subject, features), "moment_id").collect()
         assert len(found) == moments.count()
         for row in found:
             wanted = compute(features, history(tuple(row[name] for name in subject)), row["time"])
             assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
         at = START + 41 * DAY
-        for row in feature_values.snapshot(seen, subject, features, at).collect():
+        for row in values.snapshot(seen, subject, features, at).collect():
             wanted = compute(features, history(tuple(row[name] for name in subject)), at)
             assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
 
@@ -151,7 +153,7 @@ def test_what_follows_what_is_that_of_a_plain_loop(spark: SparkSession, drawn: l
 def test_the_season_of_an_example_is_that_of_a_plain_function(spark: SparkSession) -> None:
     from pyspark.sql import functions as F
 
-    from processing import examples
+    from processing.features import examples
 
     times = [START, START + 5 * DAY + 12_345_678, -DAY - 1]
     rows = spark.createDataFrame([(time,) for time in times], "time BIGINT")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from infra.serving import free_port
-from infra.settings import Collector
-from ingest.limits import PAUSE_SECONDS, Rates
-from tests.waiting import eventually
+from infra.settings.collector import Collector
+from infra.web.serving import free_port
+from ingest.policy.rate_limits import PAUSE_SECONDS, Rates
+from tests.support.waiting import eventually
 
 NOW = 1_795_245_560.0  # Redis counts by its own clock; this one only says when a pause is over
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ingest.events import Device, to_millis
-from processing import recommend
-from tests.integration.conftest import Events, click
-from tests.integration.test_curate import NOON
+from ingest.event.event import Device, to_millis
+from processing.algorithms import popular
+from processing.training import lists
+from tests.support.events import NOON, click
+from tests.support.spark import Events
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -25,7 +26,7 @@ def ranked(spark: SparkSession, *items: str) -> DataFrame:
     return spark.createDataFrame(rows, "rank INT, item_id STRING, score DOUBLE")
 
 
-def lists(rows: DataFrame, by: str = "visitor_id", item: str = "item_id") -> dict[str, list[str]]:
+def by_rank(rows: DataFrame, by: str = "visitor_id", item: str = "item_id") -> dict[str, list[str]]:
     """`by` -> items in order of rank; ranks count from 0 without a gap."""
     found: dict[str, list[str]] = {}
     for row in rows.orderBy(by, "rank").collect():
@@ -36,7 +37,7 @@ def lists(rows: DataFrame, by: str = "visitor_id", item: str = "item_id") -> dic
 
 def test_popular_items_are_ordered_by_popularity_then_id(spark: SparkSession) -> None:
     items = spark.createDataFrame([("b", 1.0), ("a", 1.0), ("c", 2.0), ("z", 0.0)], "item_id STRING, popularity DOUBLE")
-    assert [row["item_id"] for row in recommend.popular(items, 5).orderBy("rank").collect()] == ["c", "a", "b"]
+    assert [row["item_id"] for row in popular.most(items, 5).orderBy("rank").collect()] == ["c", "a", "b"]
 
 
 def test_visitors_get_learned_items_first_and_none_that_they_know(spark: SparkSession) -> None:
@@ -46,16 +47,16 @@ def test_visitors_get_learned_items_first_and_none_that_they_know(spark: SparkSe
         [("ann", 0, "c", 0.9), ("bob", 0, "e", 0.9), ("bob", 1, "a", 0.8), ("bob", 2, "d", 0.7)],
         "visitor_id STRING, rank INT, item_id STRING, score DOUBLE",
     )
-    found = recommend.for_visitors(visitors, learned, ranked(spark, "a", "b", "c", "d", "f"), seen, 3, "als").persist()
-    assert lists(found) == {"ann": ["c", "b", "d"], "bob": ["e", "a", "d"], "new": ["a", "b", "c"]}
+    found = lists.for_visitors(visitors, learned, ranked(spark, "a", "b", "c", "d", "f"), seen, 3, "als").persist()
+    assert by_rank(found) == {"ann": ["c", "b", "d"], "bob": ["e", "a", "d"], "new": ["a", "b", "c"]}
     sources = {(row["visitor_id"], row["source"]) for row in found.collect()}
     assert sources == {("ann", "als"), ("ann", "popular"), ("bob", "als"), ("new", "popular")}
 
 
 def test_without_a_model_all_get_popular_items(spark: SparkSession) -> None:
     visitors, seen = pairs(spark, ("ann", "a")).select("visitor_id"), pairs(spark, ("ann", "a"))
-    found = recommend.for_visitors(visitors, None, ranked(spark, "a", "b", "c"), seen, 9)
-    assert lists(found) == {"ann": ["b", "c"]}
+    found = lists.for_visitors(visitors, None, ranked(spark, "a", "b", "c"), seen, 9)
+    assert by_rank(found) == {"ann": ["b", "c"]}
 
 
 def test_similar_items_are_those_of_the_same_sessions_of_people(events: Events) -> None:
@@ -78,8 +79,13 @@ def test_similar_items_are_those_of_the_same_sessions_of_people(events: Events) 
         *visit("4", "e"),
         *visit("5", "a", "e", bot=True),
     )
-    found = recommend.similar(rows, GAP, 2).persist()
+    found = lists.similar(rows, GAP, 2).persist()
     # cosine: a-b 2/sqrt(2*3), a-c 1/sqrt(2*1), b-c and b-d 1/sqrt(3*1): the tie goes by id.
-    assert lists(found, "item_id", "similar_item_id") == {"a": ["b", "c"], "b": ["a", "c"], "c": ["a", "b"], "d": ["b"]}
+    assert by_rank(found, "item_id", "similar_item_id") == {
+        "a": ["b", "c"],
+        "b": ["a", "c"],
+        "c": ["a", "b"],
+        "d": ["b"],
+    }
     scores = {(row["item_id"], row["similar_item_id"]): row["score"] for row in found.collect()}
     assert scores["a", "b"] == scores["b", "a"] == 0.816497

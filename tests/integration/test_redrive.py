@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 
 from infra.settings import Settings
-from storage.redrive import Redriven, redrive
-from storage.schemas import Registry
-from storage.source import SchemaTopic, append
-from tests.integration.landing import Landing, landing
-from tests.integration.sandbox import event, produce, publish_schema, running_sink
-from tests.landing import NEWER, newer_event
+from storage.formats.schemas import SchemaRegistry
+from storage.sink.schema_topic import SchemaTopic, append
+from storage.upkeep.redriving import Redriven, redrive
+from tests.support.corners import produce, publish_schema
+from tests.support.events import event
+from tests.support.landing import NEWER, Landing, landing, newer_event
+from tests.support.servers import running_sink
 
 
 def try_again(corner: Landing, dry_run: bool = False) -> Redriven:
-    registry = Registry()
+    registry = SchemaRegistry()
     topic = SchemaTopic(corner.settings, registry)
     topic.refresh()
     topic.close()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from infra.settings import Settings
-from processing import code_version, commands, plots
-from processing.registry import NotPromotable, NotShown, Registry, UnknownVersion
-from processing.training import comparison
+from processing import commands
+from processing.runtime import code_version
+from processing.runtime.registry import NotPromotable, NotShown, Registry, UnknownVersion
+from processing.training import comparison, plots
 from processing.training.comparison import User
 from storage import exports
 from storage.errors import Unreachable
@@ -18,7 +20,7 @@ from tests.fakes import FakeHdfs
 
 PASSED = {"promoted": True, "checks": [{"name": "better", "passed": True, "detail": "it is"}]}
 REFUSED = {"promoted": False, "checks": [{"name": "drift", "passed": False, "detail": "the data moved"}]}
-FACTS = {"recipe": {"algorithm": "als", "parameters": {}}, "snapshots": {"events": 7}}
+FACTS: dict[str, Any] = {"recipe": {"algorithm": "als", "parameters": {}}, "snapshots": {"events": 7}}
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +40,13 @@ def registry(made: Settings, tmp_path: Path) -> Registry:
     return Registry(home)
 
 
-def trained(registry: Registry, batch: int, decision: dict[str, object] | None = None) -> str:
+def trained(
+    registry: Registry, batch: int, decision: dict[str, object] | None = None, recipe: Any = FACTS["recipe"]
+) -> str:
     """The name of a version of that batch, decided upon."""
-    name = f"als-{batch}"
+    name = f"{recipe['algorithm']}-{batch}"
     run_id = registry.run(name, {"batch": str(batch)})
-    version = registry.register(run_id, name, batch, f"hdfs://x/models/{batch}", FACTS)
+    version = registry.register(run_id, name, batch, f"hdfs://x/models/{batch}", FACTS | {"recipe": recipe})
     if decision is not None:
         registry.decided(version, decision)
     return name
@@ -83,6 +87,24 @@ def test_rollback_brings_the_predecessor_back_and_a_rerun_does_not_undo_it(regis
     trained(registry, 2, PASSED)
     assert champion(registry) == "als-1"
     assert registry.promote("als-2").name == champion(registry) == "als-2"
+
+
+def test_what_was_taken_back_stays_so_until_a_person_promotes_it(registry: Registry) -> None:
+    als, ease = FACTS["recipe"], {"algorithm": "ease", "parameters": {}}
+    trained(registry, 1, PASSED)
+    for batch in (2, 3):
+        trained(registry, batch, PASSED, ease)
+    assert registry.rollback("als-1").name == champion(registry) == "als-1"
+    assert registry.taken_back(4) == [ease, ease] and registry.taken_back(3) == [ease] and registry.taken_back(2) == []
+    with pytest.raises(NotPromotable, match="no champion was replaced"):
+        registry.rollback()  # what was taken back is no predecessor
+    registry.promote("ease-2")
+    assert (champion(registry), registry.taken_back(4)) == ("ease-2", [])
+    registry.rollback()
+    assert (champion(registry), registry.taken_back(4)) == ("als-1", [ease, ease])
+    trained(registry, 4, REFUSED, als)
+    with pytest.raises(NotPromotable, match="als-4 was no champion"):
+        registry.rollback("als-4")
 
 
 @pytest.fixture
@@ -166,3 +188,18 @@ def test_a_run_keeps_numbers_documents_and_pictures(registry: Registry, tmp_path
     artifacts = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert {"gate.json", "metrics.png", "segments.png"} <= set(artifacts)
     assert artifacts["metrics.png"].startswith(b"\x89PNG") and len(artifacts["segments.png"]) > 5_000
+
+
+def test_a_champion_of_long_ago_is_found_among_more_versions_than_one_answer_has(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    for batch in range(1, 5):
+        trained(registry, batch, PASSED if batch == 1 else REFUSED)
+    search = MlflowClient.search_model_versions
+    monkeypatch.setattr(
+        MlflowClient, "search_model_versions", lambda self, *args, **more: search(self, *args, max_results=2, **more)
+    )
+    assert champion(registry) == "als-1"
+    assert [version.batch for version in registry.versions()] == [4, 3, 2, 1]

@@ -13,13 +13,13 @@ import requests
 from click.testing import CliRunner
 from werkzeug.serving import make_server
 
-from infra.sections import Collector
 from infra.settings import Settings
-from ingest.collector import create_app
-from ingest.publisher import KafkaPublisher
-from ingest.rejected_commands import rejected
-from ingest.tail import tail
-from tests.integration.sandbox import own_topics
+from infra.settings.collector import Collector
+from ingest.delivery.publisher import KafkaPublisher
+from ingest.http.app import create_app
+from ingest.rejects.cli import rejected
+from ingest.tools.tail import tail
+from tests.support.corners import own_topics
 
 CLICK: dict[str, Any] = {"event_type": "click", "occurred_at": 1_795_245_567_000, "anonymous_id": "v1"}
 

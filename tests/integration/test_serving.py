@@ -5,24 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from infra import serving
-from tests.waiting import eventually
+from infra.web import serving
+from tests.support.waiting import eventually
 
 
-def slow_application() -> serving.Drainable:
+def slow_application() -> Callable[..., list[bytes]]:
     """A factory that is still at it when its main process dies."""
     time.sleep(2)
-    serving.end_with_parent()
-    return serving.Drainable(lambda environ, start: [])
+    return lambda environ, start: []
 
 
 def test_a_worker_whose_main_process_is_killed_while_it_starts_ends_too() -> None:
     port = serving.free_port("127.0.0.1")
-    code = f"from infra import serving; serving.serve('test', '{__name__}:slow_application', '127.0.0.1', {port}, 1)"
+    code = (
+        f"from infra.web import serving; serving.serve('test', '{__name__}:slow_application', '127.0.0.1', {port}, 1)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as main:
         workers: list[psutil.Process] = []
         try:

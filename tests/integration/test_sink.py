@@ -10,24 +10,18 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.settings import Settings
-from ingest import codec
-from storage import ledger
-from storage.audit import audit
-from storage.epochs import position
+from ingest.event import codec
+from storage.audit.topic import audit
+from storage.batches import ledger
 from storage.errors import LogError
-from storage.headers import file_info
+from storage.formats.headers import read_info
+from storage.landed import position
 from storage.layout import Layout
-from tests.integration.landing import holding, landing
-from tests.integration.sandbox import (
-    RunningSink,
-    event,
-    produce,
-    produce_transaction,
-    publish_schema,
-    running_sink,
-)
-from tests.landing import NEWER, newer_event
-from tests.waiting import eventually
+from tests.support.corners import produce, produce_transaction, publish_schema
+from tests.support.events import event
+from tests.support.landing import NEWER, holding, landing, newer_event
+from tests.support.servers import RunningSink, running_sink
+from tests.support.waiting import eventually
 
 
 def test_a_cut_brings_everything_before_it_once_and_balances(cluster_settings: Settings) -> None:
@@ -111,7 +105,7 @@ def test_what_retention_took_from_under_a_running_sink_is_lost_exactly_and_nothi
     produce(corner.settings, 0, [event("0"), newer_event("1")])
     first = corner.cut("first")
     with running_sink(corner.settings) as sink:
-        eventually(lambda: ledger.landing(corner.fs, corner.layout, first).missing == {0: 2}, worker=sink)
+        eventually(lambda: ledger.current(corner.fs, corner.layout, first).missing == {0: 2}, worker=sink)
         holding(sink)
         time.sleep(1)  # it waits for the schema, with its reading paused
         produce(corner.settings, 0, [event(str(n)) for n in range(2, 12)])
@@ -126,7 +120,7 @@ def test_what_retention_took_from_under_a_running_sink_is_lost_exactly_and_nothi
 def test_files_that_reach_beyond_kafkas_log_stop_the_sink_loudly(cluster_settings: Settings) -> None:
     corner = landing(cluster_settings)
     produce(corner.settings, 0, [event("a")])
-    path = f"{corner.layout.raw(0)}/{corner.layout.file(0, 0, 99)}"
+    path = f"{corner.layout.raw(0)}/{corner.layout.file(0, 0, 99, 'avro')}"
     corner.fs.create(path, [b""], create_parents=True)
     sink = RunningSink(corner.settings)
     eventually(lambda: sink.failure is not None)
@@ -141,7 +135,7 @@ def test_a_newer_schema_is_followed_and_older_records_move_up(cluster_settings: 
     produce(corner.settings, 0, [event("a"), newer_event("b"), event("c")])
     with running_sink(corner.settings) as sink:
         corner.landed(corner.cut("one"), sink)
-    files = [file_info(corner.fs, path) for path in corner.files(corner.layout, 0)]
+    files = [read_info(corner.fs, path) for path in corner.files(corner.layout, 0)]
     assert [(info.first, info.last) for info in files] == [(0, 0), (1, 2)]
     assert files[1].fingerprint == codec.schema_fingerprint(NEWER).hex()
     rows = corner.rows(corner.layout, 0)
@@ -158,7 +152,7 @@ def test_an_unknown_schema_waits_until_it_is_published(cluster_settings: Setting
     produce(corner.settings, 1, [event("d")])
     cut = corner.cut("one")
     with running_sink(corner.settings) as sink:
-        eventually(lambda: ledger.landing(corner.fs, corner.layout, cut).missing == {0: 3}, worker=sink)
+        eventually(lambda: ledger.current(corner.fs, corner.layout, cut).missing == {0: 3}, worker=sink)
         produce(corner.settings, 0, [newer_event("e")])
         publish_schema(corner.settings, NEWER)
         corner.landed(cut, sink)
@@ -176,7 +170,7 @@ def test_an_unknown_schema_is_quarantined_after_its_deadline_and_known_when_its_
         found = corner.landed(corner.cut("one"), sink)
         produce(corner.settings, 0, [event("e")])
         corner.landed(corner.cut("two"), sink)
-        monkeypatch.setattr("storage.sink._SCHEMA_POLL_SECONDS", 3600.0)  # not by chance
+        monkeypatch.setattr("storage.sink.member._SCHEMA_POLL_SECONDS", 3600.0)  # not by chance
         time.sleep(1)
         publish_schema(corner.settings, NEWER)
         produce(corner.settings, 0, [newer_event("f")])
@@ -206,7 +200,7 @@ def test_a_backlog_of_many_partitions_makes_large_files_within_the_memory(cluste
 
     def landed() -> bool:
         peaks.append(sink.value("open_bytes"))
-        return ledger.landing(corner.fs, corner.layout, cut).landed_complete
+        return ledger.current(corner.fs, corner.layout, cut).landed_complete
 
     with running_sink(corner.settings) as sink:
         eventually(landed, 120, worker=sink)

@@ -11,11 +11,13 @@ import time
 from collections import Counter
 
 from infra.settings import Settings
-from storage import epochs
-from tests.conftest import free_ports
-from tests.integration.landing import holding, landing
-from tests.integration.sandbox import event, produce, running_sink
-from tests.waiting import eventually
+from storage.sink import epochs
+from tests.support.corners import produce
+from tests.support.events import event
+from tests.support.landing import holding, landing
+from tests.support.ports import free_ports
+from tests.support.servers import running_sink
+from tests.support.waiting import eventually
 
 
 def test_a_stopped_sink_publishes_what_is_open_and_the_next_goes_on_there(cluster_settings: Settings) -> None:
@@ -58,7 +60,7 @@ def test_a_fenced_sink_forgets_and_comes_back_by_joining_anew(cluster_settings: 
     produce(corner.settings, 0, [event("a"), event("b")])
     with running_sink(corner.settings) as sink:
         holding(sink)
-        epochs.claim(corner.fs, corner.layout, 0)  # somebody who owns it for a moment, and goes away
+        epochs.claim_epoch(corner.fs, corner.layout, 0)  # somebody who owns it for a moment, and goes away
         corner.landed(corner.cut("one"), sink)
         assert sink.value("rejoins_total") == 1
     assert corner.messages(0) == [(0, "a"), (1, "b")]

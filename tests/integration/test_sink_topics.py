@@ -10,9 +10,11 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from infra.settings import Settings
 from storage.errors import LogError
 from storage.layout import Layout
-from tests.integration.landing import landing
-from tests.integration.sandbox import RunningSink, event, produce, running_sink
-from tests.waiting import eventually
+from tests.support.corners import produce
+from tests.support.events import event
+from tests.support.landing import landing
+from tests.support.servers import RunningSink, running_sink
+from tests.support.waiting import eventually
 
 
 def admin(settings: Settings) -> AdminClient:

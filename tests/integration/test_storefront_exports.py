@@ -6,26 +6,15 @@ import io
 import json
 import uuid
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.settings import Settings
 from storage import exports
 from storage.hdfs import Hdfs
+from tests.support.exports import TABLES
 from webapp.app import create_app
 from webapp.exports import HdfsExports
 from webapp.recommendations import RecommendationStore
-
-TABLES = {
-    "for_visitors": pa.table(
-        {"visitor_id": ["ann"], "rank": [0], "item_id": ["/b"], "score": [1.0], "source": ["als"]}
-    ),
-    "similar": pa.table({"item_id": ["/a"], "rank": [0], "similar_item_id": ["/c"], "score": [0.5]}),
-    "popular": pa.table({"rank": [0, 1, 2], "item_id": ["/a", "/b", "/c"], "score": [3.0, 2.0, 1.0]}),
-    "items": pa.table(
-        {"item_id": ["/a", "/b", "/c"], "title": ["A", "B", "C"], "path": ["/a", "/b", "/c"], "views": [3, 2, 1]}
-    ),
-}
 
 
 def publish(fs: Hdfs, root: str, version: str) -> None:

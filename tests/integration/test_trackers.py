@@ -16,10 +16,10 @@ import pytest
 import requests
 
 from infra.settings import Settings
-from ingest.tail import tail
-from tests.conftest import free_ports
-from tests.integration.sandbox import running_collector
-from tests.integration.story import CLIENTS, KEY, STORY, driven, is_the_storys, meant, npm_folder, rejected, shop
+from ingest.tools.tail import tail
+from tests.support.ports import free_ports
+from tests.support.servers import running_collector
+from tests.support.trackers import CLIENTS, KEY, STORY, driven, is_the_storys, meant, npm_folder, rejected, shop
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 import pytest
 
 from infra.settings import Settings
-from tests.conftest import free_ports
-from tests.integration.sandbox import running_collector
-from tests.integration.story import KEY, Sent, events_of, is_the_storys, meant, npm_folder, shop
+from tests.support.ports import free_ports
+from tests.support.servers import running_collector
+from tests.support.trackers import KEY, Sent, events_of, is_the_storys, meant, npm_folder, shop
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

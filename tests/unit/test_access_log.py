@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.access_log import Filtered, PageView, Rejected, message_id, parse
+from ingest.protocols.access_log import Filtered, PageView, Rejected, message_id, parse
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) Chrome/32.0"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from processing.applications import end_predecessors
 from processing.errors import Superseded
+from processing.runtime.yarn_lock import end_predecessors
 from tests.fakes import FakeResourceManager
 
 OLD, OWN, NEW = "application_1700000000000_9999", "application_1700000000000_10000", "application_1700000000001_0001"

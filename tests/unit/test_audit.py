@@ -6,16 +6,18 @@ from functools import cache
 
 import pytest
 
-from ingest import codec
-from storage import batches, ledger
-from storage.audit import Audit, audit
-from storage.compact import Group, write
-from storage.containers import Container, FileInfo, Gap, event_envelope, plain_envelope
+from ingest.event import codec
+from storage.audit.topic import Audit, audit
+from storage.batches import cuts, ledger
+from storage.formats.avro.writer import Container
+from storage.formats.envelope import event_envelope, plain_envelope
+from storage.formats.file_info import FileInfo, Gap
 from storage.hdfs import Entry
 from storage.layout import BUCKET, Layout, visible
+from storage.upkeep.compaction import Group, write
 from tests.fakes import FakeHdfs
-from tests.integration.sandbox import event
-from tests.landing import UNREADABLE, Lander
+from tests.support.events import event
+from tests.support.landing import UNREADABLE, Lander
 
 LAYOUT = Layout("/root", "clicks")
 EPOCHS = LAYOUT.epochs(0)
@@ -37,13 +39,13 @@ def two_batches() -> FakeHdfs:
         lander.events(5).gap(3).gap(2, "lost").file()
         lander.events(10).file()
     for name, end in (("one", 15), ("two", 30)):
-        cut = batches.take(fs, LAYOUT, name, lambda end=end: {0: end, 1: end})  # type: ignore[misc]
-        ledger.record_landing(fs, LAYOUT, ledger.landing(fs, LAYOUT, cut))
+        cut = cuts.take(fs, LAYOUT, name, lambda end=end: {0: end, 1: end})  # type: ignore[misc]
+        ledger.record_landing(fs, LAYOUT, ledger.current(fs, LAYOUT, cut))
     return fs
 
 
 def path(partition: int, first: int, last: int) -> str:
-    return f"{LAYOUT.raw(partition)}/{LAYOUT.file(partition, first, last)}"
+    return f"{LAYOUT.raw(partition)}/{LAYOUT.file(partition, first, last, 'avro')}"
 
 
 def put(fs: FakeHdfs, path: str, data: bytes) -> None:
@@ -134,7 +136,7 @@ def test_strange_names_and_wrong_folders_are_told_but_not_hidden_ones(fs: FakeHd
 
 
 def test_quarantined_offsets_must_lie_in_quarantine(fs: FakeHdfs) -> None:
-    sister = f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 9)}"
+    sister = f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 9, 'avro')}"
     whole = fs.files[sister][0]
     container = Container(plain_envelope(), 0, "null")
     container.add(8, 1, b"\x00\x00")
@@ -146,7 +148,7 @@ def test_quarantined_offsets_must_lie_in_quarantine(fs: FakeHdfs) -> None:
     assert told(audit(fs, LAYOUT)).startswith("quarantine: a block that does not end")
     put(fs, sister, whole)
     # A former owner died between sister and file; its successor's files have other ranges.
-    put(fs, f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 6)}", header_only(0, 6, 0))
+    put(fs, f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 6, 'avro')}", header_only(0, 6, 0))
     assert not audit(fs, LAYOUT).findings
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ingest.bench.collector import Round, _compare
 from ingest.bench.load import Plan, Seen, requests, run
-from ingest.protocols import Context
+from ingest.event.context import Context
 from ingest.protocols.native import parse
 
 
@@ -52,7 +52,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 def test_every_request_is_answered_and_failures_are_counted() -> None:
     with server([OK, BUSY] + [OK] * 100_000) as (port, got):
-        seen = run(Plan("127.0.0.1", port, "key", connections=1, seconds=0.2))
+        seen = run(Plan("127.0.0.1", port, "key", connections=1, seconds=0.6))
     assert seen.requests == len(got) > 2
     assert seen.failed == 1
     assert 0 < seen.p50_ms <= seen.p99_ms

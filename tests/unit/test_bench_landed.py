@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from ingest.codec import FINGERPRINT, decode
-from processing.bench.landed import DAYS, encoded
+from ingest.event.codec import FINGERPRINT, decode
+from processing.bench.jobs.landed import DAYS, encoded
 
 
 def test_every_body_is_an_event_of_its_own() -> None:

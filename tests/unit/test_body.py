@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingest.body import decompress, read_messages, unwrap_form
 from ingest.errors import BodyTooLarge, InvalidEvent
+from ingest.http.body import decompress, read_messages, unwrap_form
 
 
 def payloads(raw: bytes, lines: bool = False) -> list[Any]:

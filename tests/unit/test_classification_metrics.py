@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from processing.classification_metrics import evaluate, reliability
+from processing.training.classification_metrics import evaluate, reliability
 
 LABELS = [1, 0, 1, 0, 0]
 SURELY = [0.9, 0.8, 0.8, 0.2, 0.1]
@@ -50,3 +50,26 @@ def test_a_reliability_curve_shows_who_is_too_sure() -> None:
 def test_one_label_alone_is_no_test() -> None:
     with pytest.raises(ValueError, match="one label only"):
         evaluate([1, 1], [0.2, 0.3])
+
+
+def test_intervals_are_over_people_whose_rows_hang_together() -> None:
+    random = np.random.default_rng(5)
+    people = np.repeat(np.arange(200), 25)
+    rate = random.beta(0.4, 2, 200)[people]
+    labels, said = random.random(5_000) < rate, np.full(5_000, 0.16)
+    rows, by_people = evaluate(labels, said, resamples=300), evaluate(labels, said, people, resamples=300)
+    for metric in ("log_loss", "brier", "shift"):
+        (low, high), (wide_low, wide_high) = rows[metric].interval or [0, 0], by_people[metric].interval or [0, 0]
+        assert rows[metric].mean == by_people[metric].mean
+        assert wide_high - wide_low > 2 * (high - low) > 0, metric
+
+
+def test_shift_and_slope_are_those_of_logistic_regression() -> None:
+    random = np.random.default_rng(2)
+    odds = random.normal(size=20_000)
+    labels = random.random(20_000) < 1 / (1 + np.exp(-(0.5 + 0.8 * odds)))
+    good = evaluate(labels, 1 / (1 + np.exp(-odds)), resamples=2)
+    slope, shift = good["slope"], good["shift"]
+    assert slope.low is not None and slope.high is not None and slope.low < 0.8 < slope.high < slope.low + 0.1
+    assert shift.mean == pytest.approx(0.5, abs=0.08)
+    assert evaluate(labels, np.full(20_000, 0.5), resamples=2)["slope"].mean is None

@@ -17,55 +17,16 @@ from fastavro.schema import fingerprint
 from msgspec.structs import replace
 
 import ingest
-from ingest import codec
-from ingest.encoder import encode_body
 from ingest.errors import CodecError
-from ingest.events import EVENT_TYPES, ClickEvent, Device, Page, Source, as_dict
+from ingest.event import codec
+from ingest.event.encoder import encode_body
+from ingest.event.event import EVENT_TYPES, ClickEvent, Device, Page, Source, as_dict
+from tests.support.events import FULL, minimal
 
 SCHEMAS = Path(ingest.__file__).parent / "schemas" if ingest.__file__ else Path()
 VERSIONS = sorted(SCHEMAS.glob("click_event.v*.avsc"), key=lambda path: int(path.suffixes[0][2:]))
 
-FULL = ClickEvent(
-    event_id="9e99507d-ab2e-5ac6-ba98-09605181061e",
-    message_id="m1",
-    event_type="purchase",
-    event_name="Ordre terminé",
-    occurred_at=1431857103000,
-    received_at=1795245567816,
-    sequence=70000,
-    anonymous_id="visitor-1",
-    user_id="user-1",
-    client_session_id="session-1",
-    page=Page("https://shop.example/a?b=c", "/a", "https://search.example/", "Ä title"),
-    campaign={"source": "news", "medium": "mail"},
-    device=Device("Chrome", "Windows", "desktop", True),
-    ip="198.51.100.0",
-    consent={"analytics": True, "ads": False},
-    write_key="demo",
-    source=Source("native", "js-1.0", "history"),
-    item_id="item-1",
-    list_id="home",
-    position=3000,
-    propensity=0.25,
-    impression_id="i1",
-    model_version="als-7",
-    order_id="o1",
-    value=-12.5,
-    currency="EUR",
-    quantity=2,
-    experiments={"carousel": "b"},
-    properties={"color": '"red"', "sizes": "[1,2]"},
-    flags=("odd_clock", "truncated"),
-)
-MINIMAL = ClickEvent(
-    event_id="e",
-    message_id="m",
-    event_type="custom",
-    occurred_at=-62135596800000,
-    received_at=0,
-    write_key="k",
-    source=Source("native"),
-)
+MINIMAL = minimal(event_type="custom", occurred_at=-62135596800000, received_at=0)
 
 
 def test_the_full_event_sets_every_field() -> None:

@@ -1,4 +1,4 @@
-"""The HTTP door, through the real app with a publisher in memory."""
+"""The collector over HTTP, through the real app with a publisher in memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from infra.sections import Collector
 from infra.settings import Settings
-from ingest import codec
-from ingest.collector import create_app
+from infra.settings.collector import Collector
+from ingest.delivery.publisher import PublisherState
 from ingest.errors import SpoolFull
-from ingest.events import ClickEvent
-from ingest.publisher import PublisherState
-from ingest.replay import bundled_log
+from ingest.event import codec
+from ingest.event.event import ClickEvent
+from ingest.http.app import create_app
+from ingest.tools.replay import bundled_log
 from tests.fakes import FakePublisher
-from tests.unit.tracked import NOW, client_of
+from tests.support.tracked import NOW, client_of
 
 KEY = {"X-Write-Key": "s3cret"}
 CLICK = {"event_type": "click", "occurred_at": NOW, "anonymous_id": "v1"}

@@ -1,4 +1,4 @@
-"""What e-commerce events mean: the table of ingest/commerce.py, row by row."""
+"""What e-commerce events mean: the table of ingest/protocols/commerce.py, row by row."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ingest import commerce
 from ingest.errors import InvalidEvent
+from ingest.protocols import commerce
 
 LAMP = {"product_id": "lamp-1", "sku": "L1", "name": "Lamp", "price": 19.5, "quantity": 2, "position": 1}
 BULB = {"product_id": "bulb-7", "price": "0.1", "position": 2}

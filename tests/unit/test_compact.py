@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import codec
-from storage import batches, ledger
-from storage.audit import audit
-from storage.compact import Compacted
-from storage.containers import Container, event_envelope
-from storage.headers import file_info
+from ingest.event import codec
+from storage.audit.topic import audit
+from storage.batches import cuts, ledger
+from storage.formats.avro.writer import Container
+from storage.formats.envelope import event_envelope
+from storage.formats.headers import read_info
 from storage.layout import BUCKET
-from tests.compaction import LAYOUT, cut, run, three_files
+from storage.upkeep.compaction import Compacted
 from tests.fakes import FakeHdfs
-from tests.integration.sandbox import event
-from tests.landing import UNREADABLE, Lander, files, newer_event, rows
+from tests.support.compaction import LAYOUT, cut, run, three_files
+from tests.support.events import event
+from tests.support.landing import UNREADABLE, Lander, files, newer_event, rows
 
 CODECS = ("zstandard", "deflate", "null")
 
@@ -93,7 +94,7 @@ def test_blocks_are_copied_and_the_header_accounts_for_all_parts() -> None:
     parts = [fs.files[path][0] for path in files(fs, LAYOUT)]
     done = run(fs)
     (path,) = files(fs, LAYOUT)
-    info = file_info(fs, path)
+    info = read_info(fs, path)
     assert (done.written, info.first, info.last, info.records) == (1, 0, 29, 23)
     assert (info.quarantined, info.gaps) == (((9, 9),), ((14, 19, "kafka"),))
     payload = parts[2][-250:-16]  # of its only block, without the sync marker
@@ -131,7 +132,7 @@ def test_only_closed_batches_are_touched() -> None:
     assert run(fs).groups == 0  # no cut yet
     cut(fs, "one", p0=25)
     taken = cut(fs, "two", p0=50)
-    assert not ledger.landing(fs, LAYOUT, taken).landed_complete
+    assert not ledger.current(fs, LAYOUT, taken).landed_complete
     run(fs)
     assert [path.split("+")[2:] for path in files(fs, LAYOUT)] == [
         [f"{0:019d}", f"{19:019d}.avro"],
@@ -201,7 +202,7 @@ def test_a_part_with_fewer_records_than_its_header_says_is_not_joined() -> None:
     three_files(fs)
     middle = files(fs, LAYOUT)[1]
     content, changed = fs.files[middle]
-    header = Container(event_envelope(codec.SCHEMA), 0, "zstandard").file(file_info(fs, middle))[0]
+    header = Container(event_envelope(codec.SCHEMA), 0, "zstandard").file(read_info(fs, middle))[0]
     fs.files[middle] = header, changed
     assert "0 records, but its header says 4" in next(iter(run(fs).failed.values()))
     fs.files[middle] = content, changed
@@ -236,8 +237,8 @@ def test_killed_at_any_step_it_leaves_each_record_once_and_the_next_run_ends_the
     run(fs, now=1e9)
     assert rows(fs, LAYOUT) == before
     assert len(fs.names(f"{LAYOUT.raw(0)}/b=0000000000")) == 1
-    (one,) = batches.all(fs, LAYOUT)
-    assert ledger.read(fs, LAYOUT, one).total("files") == 1
+    (one,) = cuts.all_cuts(fs, LAYOUT)
+    assert ledger.load(fs, LAYOUT, one).total("files") == 1
     assert not audit(fs, LAYOUT, deep=True).findings
 
 
@@ -276,11 +277,11 @@ def test_of_two_compactions_one_publishes_and_the_other_deletes_its_own() -> Non
 def test_the_ledger_changes_in_its_number_of_files_alone() -> None:
     fs = FakeHdfs()
     three_files(fs)
-    (one,) = batches.all(fs, LAYOUT)
+    (one,) = cuts.all_cuts(fs, LAYOUT)
     recorded = ledger.record_publish(fs, LAYOUT, one, {0: (23, 0, 0)})
     assert recorded.total("files") == 3
     run(fs)
-    found = ledger.read(fs, LAYOUT, one)
+    found = ledger.load(fs, LAYOUT, one)
     assert found.total("files") == 1
     assert found.published_balanced
     assert {k: v for k, v in found.facts().items() if k != "landed_files"} == {

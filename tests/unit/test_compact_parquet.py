@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from storage.audit import audit
-from storage.headers import file_info
-from tests.compaction import LAYOUT, cut, run
+from storage.audit.topic import audit
+from storage.formats.headers import read_info
 from tests.fakes import FakeHdfs
-from tests.landing import UNREADABLE, Lander, files, newer_event, rows
+from tests.support.compaction import LAYOUT, cut, run
+from tests.support.landing import UNREADABLE, Lander, files, newer_event, rows
 
 
 def test_parquet_becomes_larger_parquet_with_the_same_rows() -> None:
@@ -26,7 +26,7 @@ def test_parquet_becomes_larger_parquet_with_the_same_rows() -> None:
     done = run(fs)
     assert (done.groups, done.written, done.failed) == (2, 2, {})
     assert rows(fs, LAYOUT) == before
-    first, _, last = (file_info(fs, path) for path in files(fs, LAYOUT))
+    first, _, last = (read_info(fs, path) for path in files(fs, LAYOUT))
     assert (first.records, first.quarantined, first.gaps) == (13, ((9, 9),), ((14, 19, "kafka"),))
     assert (last.first, last.last, last.records) == (21, 25, 5)
     assert not audit(fs, LAYOUT, deep=True).findings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest import enrich
+from ingest.event import enrich
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Version/17.5 Mobile Safari/604.1"
 IPAD = "Mozilla/5.0 (iPad; CPU OS 6_0_1 like Mac OS X) AppleWebKit/536.26 Version/6.0 Mobile/10A523 Safari/8536.25"

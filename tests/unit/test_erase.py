@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from ingest import codec
-from ingest.erasure import ERASED, People, anonymised
-from ingest.events import ClickEvent, Page, Source, as_dict, event_id
-from storage.audit import audit
-from storage.containers import Format
-from storage.erase import erase
-from storage.headers import file_info
+from ingest.event import codec
+from ingest.event.anonymise import ERASED, People, anonymised
+from ingest.event.event import Page, as_dict
+from storage.audit.topic import audit
+from storage.formats.headers import read_info
+from storage.formats.records import records
 from storage.layout import Layout
-from storage.records import records
-from tests.compaction import LAYOUT, cut, run
+from storage.upkeep.erasure import erase
 from tests.fakes import FakeHdfs
-from tests.landing import UNREADABLE, Lander, files, newer_event, rows
+from tests.support.compaction import LAYOUT, cut, run
+from tests.support.events import minimal
+from tests.support.landing import UNREADABLE, Lander, files, newer_event, rows
 
 ASKED, NOW = 2_000, 9_000
 ANN = People(users={"ann": ASKED}, visitors={"a-1": ASKED}, now=NOW)
@@ -27,17 +27,8 @@ PERSONAL = {"ann", "a-1", "s-1", "10.0.0.1", "order-1", "gclid-1", "secret", "ht
 
 def clicked(message: str, received_at: int = 1_000, **fields: Any) -> bytes:
     """A purchase with all that can tell of a person, as Kafka's value."""
-    event = ClickEvent(
-        event_id=event_id("demo", message),
-        message_id=message,
-        event_type="purchase",
-        occurred_at=900,
-        received_at=received_at,
-        write_key="demo",
-        source=Source(protocol="native"),
-        **{"anonymous_id": "b-2", "item_id": "i-1", "value": 3.5, "currency": "EUR"} | fields,
-    )
-    return codec.encode(event)
+    told = {"anonymous_id": "b-2", "item_id": "i-1", "value": 3.5, "currency": "EUR", "occurred_at": 900}
+    return codec.encode(minimal(message, event_type="purchase", received_at=received_at, **told | fields))
 
 
 def everything(message: str = "msg-1", **fields: Any) -> bytes:
@@ -59,12 +50,12 @@ def found(fs: FakeHdfs, layout: Layout = LAYOUT) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("format_", ["avro", "parquet"])
-def test_the_events_of_a_person_are_nobodys_and_those_of_others_are_as_they_were(format_: Format) -> None:
+def test_the_events_of_a_person_are_nobodys_and_those_of_others_are_as_they_were(format_: str) -> None:
     fs = FakeHdfs()
     lander = Lander(fs, LAYOUT, format_=format_)
     lander.values(clicked("other-1"), everything(), clicked("other-2"), everything("msg-2", anonymous_id="c-3")).file()
     untouched = lander.values(clicked("other-3")).file()
-    before, header = found(fs), file_info(fs, files(fs, LAYOUT)[0])
+    before, header = found(fs), read_info(fs, files(fs, LAYOUT)[0])
     bytes_of_others = fs.files[untouched]
     done = erase(fs, LAYOUT.root, ANN)
     assert (done.records, done.files, done.failed) == (2, 1, {})
@@ -78,13 +69,13 @@ def test_the_events_of_a_person_are_nobodys_and_those_of_others_are_as_they_were
         assert {name: event[name] for name in kept} == {name: old[name] for name in kept}
         assert set(event["page"].values()) == {None}
         assert dict(event["properties"]) == dict(event["campaign"]) == {}
-    assert file_info(fs, files(fs, LAYOUT)[0]) == header
+    assert read_info(fs, files(fs, LAYOUT)[0]) == header
     assert not audit(fs, LAYOUT, deep=True).findings
     assert erase(fs, LAYOUT.root, ANN).records == 0  # again
 
 
 @pytest.mark.parametrize("format_", ["avro", "parquet"])
-def test_what_they_do_after_the_request_is_theirs_again(format_: Format) -> None:
+def test_what_they_do_after_the_request_is_theirs_again(format_: str) -> None:
     fs = FakeHdfs()
     Lander(fs, LAYOUT, format_=format_).values(
         everything("at", received_at=ASKED),
@@ -106,9 +97,9 @@ def test_an_id_within_another_text_is_no_hit() -> None:
 def test_an_older_version_of_the_event_keeps_its_schema() -> None:
     fs = FakeHdfs()
     path = Lander(fs, LAYOUT).values(newer_event("x"), everything()).file()  # one file, of the newer schema
-    fingerprint = file_info(fs, path).fingerprint
+    fingerprint = read_info(fs, path).fingerprint
     assert erase(fs, LAYOUT.root, ANN).records == 1
-    assert (file_info(fs, path).fingerprint, [event["added"] for event in found(fs)]) == (fingerprint, ["new", None])
+    assert (read_info(fs, path).fingerprint, [event["added"] for event in found(fs)]) == (fingerprint, ["new", None])
 
 
 def test_hidden_files_quarantine_and_other_topics_are_looked_at_too() -> None:
@@ -160,7 +151,7 @@ def test_a_quarantined_record_is_found_by_its_key() -> None:
 
 
 @pytest.mark.parametrize("format_", ["avro", "parquet"])
-def test_a_file_that_does_not_read_back_takes_nobodys_place(format_: Format) -> None:
+def test_a_file_that_does_not_read_back_takes_nobodys_place(format_: str) -> None:
     fs = FakeHdfs()
     path = Lander(fs, LAYOUT, format_=format_).values(everything(), clicked("x")).file()
     other = FakeHdfs()
@@ -178,7 +169,7 @@ def test_a_file_that_does_not_read_back_takes_nobodys_place(format_: Format) -> 
 
 
 @pytest.mark.parametrize("format_", ["avro", "parquet"])
-def test_a_damaged_file_is_told_and_spares_the_others(format_: Format) -> None:
+def test_a_damaged_file_is_told_and_spares_the_others(format_: str) -> None:
     fs = FakeHdfs()
     lander = Lander(fs, LAYOUT, format_=format_)
     damaged, _ = lander.values(everything("one")).file(), lander.values(everything("two")).file()

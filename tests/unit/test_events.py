@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from ingest.events import event_id, new_message_id, to_millis
+from ingest.event.event import event_id, new_message_id, to_millis
 
 
 def test_event_ids_never_change() -> None:

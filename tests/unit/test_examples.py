@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from processing.bench.clicks.examples import read_examples
 from processing.bench.commands import bench
-from processing.bench.examples import read_examples
 from processing.bench.files import FileError
-from processing.training.splits import stratified_folds
+from processing.bench.splits import stratified_folds
 
 TABLE = """id,length,color,size,weekend,empty,day,bought
 7,1.5,red,1,true,,2026-01-01,Yes
@@ -43,6 +43,17 @@ def test_numbers_may_be_names_and_columns_ignored(file: Path) -> None:
     assert examples.categorical == ["color", "size"] and examples.labels.tolist() == [0, 1, 1, 1]
     assert examples.table["size"].to_pylist() == ["1", "2", None, "2"]
     assert examples.left_out["length"] == "ignored"
+
+
+def test_names_that_look_like_numbers_stay_apart(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("shop,price,bought\n007,1,yes\n7,2,no\n7,3,no\n,4,no\n")
+    assert read_examples(path, "bought", "yes", categorical=["shop"]).table["shop"].to_pylist() == [
+        "007",
+        "7",
+        "7",
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,13 @@ def test_values_of_a_history() -> None:
     assert compute(features, [], NOW) == {"expected": 0, "lift": 1.0, "demand": 0.0, "since": None}
 
 
+def test_a_share_is_none_of_more_than_all_though_clicks_come_without_impressions() -> None:
+    clicks, shown = (Count(name, (name,), timedelta(days=7)) for name in ("click", "impression"))
+    share = Rate("share", clicks, shown, prior=0.05, strength=20.0)
+    events = [(NOW - DAY, "click", 0.0)] * 30 + [(NOW - DAY, "impression", 0.05)]
+    assert compute([share], events, NOW) == {"share": pytest.approx(2 / 21)}
+
+
 def test_a_view_follows_the_few_that_came_shortly_before_each_item_once() -> None:
     half = HOUR // 2
     views = [(NOW, "a"), (NOW + 1, "b"), (NOW + half, "a"), (NOW + half + 1, "c")]

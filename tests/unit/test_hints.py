@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from infra.sections import Collector
-from ingest import codec, enrich, hints
+from infra.settings.collector import Collector
 from ingest.errors import InvalidEvent
-from ingest.events import Device
-from ingest.hints import Hints
-from ingest.protocols import Context, native
+from ingest.event import codec, enrich, hints
+from ingest.event.context import Context
+from ingest.event.event import Device
+from ingest.event.hints import Hints
+from ingest.protocols import native
 from tests.fakes import FakePublisher
-from tests.unit.tracked import client_of
+from tests.support.tracked import client_of
 
 NOW = 1_795_260_000_000
 ENGINE = "AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -191,7 +192,7 @@ def test_of_a_trackers_hints_what_can_be_read_is() -> None:
     assert hints.readable("[redacted]") is None
 
 
-# Through the door
+# Through the app
 
 
 @pytest.fixture

@@ -10,24 +10,24 @@ from functools import cache
 
 import pytest
 
-from infra.rules import Compaction
-from storage import batches, ledger
-from storage.audit import audit
-from storage.batches import Cut
-from storage.compact import compact
-from storage.epochs import position
+from infra.settings.jobs import Compaction
+from storage.audit.topic import audit
+from storage.batches import cuts, ledger
+from storage.batches.cuts import Cut
+from storage.batches.history import rebuild, refresh_all
 from storage.errors import BatchError
-from storage.history import look_at_all, rebuild
+from storage.formats.schemas import SchemaRegistry
+from storage.landed import position
 from storage.layout import Layout
-from storage.redrive import Redriven, redrive
-from storage.retention import Expired, expire, expire_quarantine, expire_unbatched
-from storage.schemas import Registry
+from storage.upkeep.compaction import compact
+from storage.upkeep.redriving import Redriven, redrive
+from storage.upkeep.retention import Expired, expire, expire_quarantine, expire_unbatched
 from tests.fakes import FakeHdfs
-from tests.landing import UNREADABLE, Lander, files
+from tests.support.landing import UNREADABLE, Lander, files
 
 LAYOUT = Layout("/root", "clicks")
 LATER = datetime.now(UTC) + timedelta(days=10)
-SISTER = f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 9)}"
+SISTER = f"{LAYOUT.quarantine(0)}/{LAYOUT.file(0, 0, 9, 'avro')}"
 
 
 @pytest.fixture
@@ -46,20 +46,20 @@ def four_batches() -> FakeHdfs:
         lander.events(10).file()
         lander.events(10).file()
     for name, end in (("one", 15), ("two", 25), ("three", 40), ("four", 50)):
-        batch = batches.take(fs, LAYOUT, name, lambda end=end: {0: end, 1: end})  # type: ignore[misc]
-        ledger.record_landing(fs, LAYOUT, ledger.landing(fs, LAYOUT, batch))
+        batch = cuts.take(fs, LAYOUT, name, lambda end=end: {0: end, 1: end})  # type: ignore[misc]
+        ledger.record_landing(fs, LAYOUT, ledger.current(fs, LAYOUT, batch))
         if name in ("one", "two"):
             curate(fs, batch)
     return fs
 
 
 def curate(fs: FakeHdfs, batch: Cut, invalid: int = 0) -> None:
-    landed = {p.partition: p.landed for p in ledger.landing(fs, LAYOUT, batch).partitions}
+    landed = {p.partition: p.landed for p in ledger.current(fs, LAYOUT, batch).partitions}
     ledger.record_publish(fs, LAYOUT, batch, {p: (n - 1, 1, invalid) for p, n in landed.items()})
 
 
 def cut(fs: FakeHdfs, name: str) -> Cut:
-    return batches.get(fs, LAYOUT, name)
+    return cuts.get(fs, LAYOUT, name)
 
 
 def ledgers(fs: FakeHdfs) -> dict[str, bytes]:
@@ -92,15 +92,15 @@ def test_all_batches_at_once_are_what_each_is_alone_and_what_has_landed_is_recor
     for names in ([], ["two"], ["one", "three", "four"], ["one", "two", "three", "four"]):
         for name in names:
             fs.files.pop(ledger.path(LAYOUT, name), None)
-        alone = [ledger.landing(fs, LAYOUT, one) for one in batches.all(fs, LAYOUT)]
-        assert look_at_all(fs, LAYOUT) == alone
+        alone = [ledger.current(fs, LAYOUT, one) for one in cuts.all_cuts(fs, LAYOUT)]
+        assert refresh_all(fs, LAYOUT) == alone
         assert ledgers(fs) == recorded
 
 
 def test_a_rebuild_after_compaction_writes_what_compaction_has_written(fs: FakeHdfs) -> None:
     shrink(fs)
     before = ledgers(fs)
-    assert ledger.read(fs, LAYOUT, cut(fs, "two")).total("files") == 2
+    assert ledger.load(fs, LAYOUT, cut(fs, "two")).total("files") == 2
     wipe_ledgers(fs)
     rebuild(fs, LAYOUT)
     assert ledgers(fs) == before
@@ -120,21 +120,21 @@ def test_publish_terms_that_only_an_old_ledger_knows_are_not_lost(fs: FakeHdfs) 
         if "/published/" in path:
             fs._remove(path)
     assert rebuild(fs, LAYOUT).written == 0
-    assert ledger.read(fs, LAYOUT, cut(fs, "one")).published_balanced
+    assert ledger.load(fs, LAYOUT, cut(fs, "one")).published_balanced
 
 
 def test_a_complete_batch_is_not_counted_again(fs: FakeHdfs) -> None:
     fs.reads.clear()
-    assert ledger.landing(fs, LAYOUT, cut(fs, "two")).published_balanced
+    assert ledger.current(fs, LAYOUT, cut(fs, "two")).published_balanced
     assert not [path for path in fs.reads if path.endswith(".avro")]
     fs.reads.clear()
-    assert ledger.landing(fs, LAYOUT, cut(fs, "four")).missing == {0: 10, 1: 10}
+    assert ledger.current(fs, LAYOUT, cut(fs, "four")).missing == {0: 10, 1: 10}
 
 
 def test_curation_that_records_while_the_landing_is_written_is_not_overwritten(fs: FakeHdfs) -> None:
     three = cut(fs, "three")
     fs._remove(ledger.path(LAYOUT, "three"))
-    found = ledger.landing(fs, LAYOUT, three)
+    found = ledger.current(fs, LAYOUT, three)
 
     def meanwhile(verb: str, path: str) -> None:
         if verb == "rename" and "three" in path:
@@ -143,7 +143,7 @@ def test_curation_that_records_while_the_landing_is_written_is_not_overwritten(f
 
     fs.before = meanwhile
     ledger.record_landing(fs, LAYOUT, found)
-    assert ledger.read(fs, LAYOUT, three).published_balanced
+    assert ledger.load(fs, LAYOUT, three).published_balanced
 
 
 def test_retention_takes_whole_files_of_whole_batches_and_says_where_raw_begins(fs: FakeHdfs) -> None:
@@ -154,12 +154,12 @@ def test_retention_takes_whole_files_of_whole_batches_and_says_where_raw_begins(
     assert (done.batches, done.refused) == (["one", "two"], "three")
     # The batch two ends at 25, within a file, which stays.
     assert [path.split("+")[2] for path in files(fs, LAYOUT)] == [f"{20:019d}", f"{30:019d}"]
-    assert batches.begins(fs, LAYOUT) == batches.Begins(2, {0: 25, 1: 25})
+    assert cuts.tree_start(fs, LAYOUT) == cuts.TreeStart(2, {0: 25, 1: 25})
     found = audit(fs, LAYOUT, deep=True)
     assert (found.violations, found.partitions[0].first, found.partitions[0].landed) == (0, 25, 15)
-    assert ledger.landing(fs, LAYOUT, cut(fs, "one")).published_balanced
+    assert ledger.current(fs, LAYOUT, cut(fs, "one")).published_balanced
     with pytest.raises(BatchError, match="raw files of batch one are gone"):
-        batches.files(fs, LAYOUT, cut(fs, "one"))
+        cuts.files(fs, LAYOUT, cut(fs, "one"))
 
 
 def test_a_batch_without_balance_keeps_its_files_and_all_after_it(fs: FakeHdfs) -> None:
@@ -239,12 +239,12 @@ def test_retention_killed_at_any_step_is_ended_by_the_next_run(fs: FakeHdfs, ste
     assert not audit(fs, LAYOUT, deep=True).findings
     wipe_ledgers(fs)
     rebuild(fs, LAYOUT)
-    assert ledger.read(fs, LAYOUT, cut(fs, "one")).published_balanced
+    assert ledger.load(fs, LAYOUT, cut(fs, "one")).published_balanced
 
 
 def second_chance(fs: FakeHdfs) -> Redriven:
     """With no schema known nothing can be read, and so nothing is sent."""
-    return redrive(fs, LAYOUT, Registry(), lambda values: None)
+    return redrive(fs, LAYOUT, SchemaRegistry(), lambda values: None)
 
 
 def test_quarantine_of_whole_batches_goes_with_what_was_noted_of_it_and_the_audit_knows(fs: FakeHdfs) -> None:
@@ -323,4 +323,4 @@ def test_what_goes_while_it_is_read_is_no_violation_and_no_error(fs: FakeHdfs) -
         assert (look(), SISTER in fs.files) == (0, False)
         for path, (data, changed) in kept.items():
             fs._put(path, data, changed)
-        fs._remove(batches.begins_path(LAYOUT, "quarantine"))
+        fs._remove(cuts.tree_start_path(LAYOUT, "quarantine"))

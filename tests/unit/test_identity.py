@@ -7,8 +7,8 @@ from itertools import count
 import pytest
 from werkzeug.http import parse_cookie
 
-from infra.policy import Cookie, WriteKey
-from ingest.identity import Browser, KeyRing, with_visitor
+from infra.settings.collector import Cookie, WriteKey
+from ingest.event.identity import Browser, KeyRing, with_visitor
 
 NOW = 1_795_245_567_000
 KEYS = {

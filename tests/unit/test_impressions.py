@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from processing.bench.actions import read_actions
-from processing.bench.commands import bench
-from processing.bench.files import FileError
-from processing.training.impressions import (
+from processing.bench.clicks.actions import read_actions
+from processing.bench.clicks.impressions import (
     FEATURES,
     Action,
     Impressions,
@@ -21,6 +19,8 @@ from processing.training.impressions import (
     replay,
     touched_first,
 )
+from processing.bench.commands import bench
+from processing.bench.files import FileError
 
 IMAGE, CLICKOUT, LIST = "interaction item image", "clickout item", ("a", "b", "c", "d")
 
@@ -117,6 +117,14 @@ def test_a_log_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
         path.write_text(HEAD + line + "\n")
         with pytest.raises(FileError, match=rf"log\.csv: {reason}"):
             read_actions(path)
+
+
+def test_items_that_look_like_numbers_are_those_of_the_lists(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEAD + "1,1,5,1,clickout item,007,007,10\n01,1,6,2,clickout item,7,7,20\n")
+    first, second = read_actions(path)
+    assert (first.user, first.reference, first.impressions) == ("1", "007", ("007",))
+    assert (second.user, second.reference, second.impressions) == ("01", "7", ("7",))
 
 
 def test_touched_items_come_first_without_any_model(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import DependencyError
-from infra.services import jvm
+from infra.jars import jvm
 from infra.settings import Settings
 
 

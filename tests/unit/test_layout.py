@@ -10,11 +10,11 @@ LAYOUT = Layout("/clickstream", "clicks")
 
 
 def name(first: int, last: int) -> str:
-    return LAYOUT.file(3, first, last).rsplit("/", 1)[-1]
+    return LAYOUT.file(3, first, last, "avro").rsplit("/", 1)[-1]
 
 
 def test_a_file_is_named_by_topic_partition_and_offsets_in_the_bucket_of_its_first() -> None:
-    path = f"{LAYOUT.raw(3)}/{LAYOUT.file(3, 120_000_007, 120_000_009)}"
+    path = f"{LAYOUT.raw(3)}/{LAYOUT.file(3, 120_000_007, 120_000_009, 'avro')}"
     expected = "b=0000000012/clicks+3+0000000000120000007+0000000000120000009.avro"
     assert path == f"/clickstream/raw/clicks/p=03/{expected}"
     found = parse(path)
@@ -24,7 +24,7 @@ def test_a_file_is_named_by_topic_partition_and_offsets_in_the_bucket_of_its_fir
 @pytest.mark.parametrize(("first", "last"), [(5, 4), (-1, 4), (BUCKET - 1, BUCKET)])
 def test_a_range_that_is_none_or_crosses_a_bucket_has_no_name(first: int, last: int) -> None:
     with pytest.raises(ValueError, match="no range within one bucket"):
-        LAYOUT.file(0, first, last)
+        LAYOUT.file(0, first, last, "avro")
 
 
 @pytest.mark.parametrize("other", ["_SUCCESS", "clicks+3+1+2.avro", "_clicks+3+0+1.avro.x.tmp", "b=0000000012"])

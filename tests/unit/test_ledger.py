@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from storage.batches.ledger import BatchLedger, PartitionLedger
 from storage.errors import BatchError
-from storage.ledger import BatchLedger, PartitionLedger
 
 ROW = PartitionLedger(0, 10, 30, landed=12, quarantined=3, explained=4, lost=1, files=2)
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from processing.metrics import Estimate, bootstrap, ndcg_at_k, recall_at_k
+from processing.training.metrics import Estimate, bootstrap, ndcg_at_k, recall_at_k
 
 
 def test_recall_is_the_part_of_the_relevant_that_is_found() -> None:

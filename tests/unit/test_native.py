@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ingest.errors import InvalidEvent
-from ingest.events import ClickEvent, event_id
-from ingest.protocols import Context
+from ingest.event.context import Context
+from ingest.event.event import ClickEvent, event_id
 from ingest.protocols.native import MAX_PROPERTIES, parse
 
 NOW = 1_795_245_567_000

@@ -7,7 +7,8 @@ import sys
 
 FRESH_OFTEN = """
 import importlib, sys, threading
-from ingest.protocols import Context, native
+from ingest.event.context import Context
+from ingest.protocols import native
 
 sys.setswitchinterval(1e-6)
 payload = {"event_type": "click", "occurred_at": 1, "anonymous_id": "a", "page": {"url": "/"}}

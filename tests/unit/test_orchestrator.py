@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from infra import commands
+from infra.airflow.client import Orchestrator
 from infra.commands import _progress
 from infra.errors import ServiceError
-from infra.orchestrator import Orchestrator
-from infra.settings import Airflow, Settings
+from infra.settings import Settings
+from infra.settings.servers import Airflow
 
 RUN = "dags/hourly/dagRuns/r1"
 TASKS = f"{RUN}/taskInstances"
@@ -65,7 +66,7 @@ def airflow() -> Iterator[FakeAirflow]:
             status = 409 if asked["dag_run_id"] in fake.started else 200
             fake.started.append(asked["dag_run_id"])
             if status == 200:
-                time.sleep(0.5)  # longer than anyone waits: the answer is lost
+                time.sleep(0.3)  # longer than anyone waits: the answer is lost
             self.reply(status, asked)
 
         def reply(self, status: int, body: Any) -> None:
@@ -79,7 +80,7 @@ def airflow() -> Iterator[FakeAirflow]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         fake = FakeAirflow(server.server_port)
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield fake
         server.shutdown()
 
@@ -99,7 +100,7 @@ def test_a_dag_whose_file_is_broken_is_told_at_once_and_by_its_error(airflow: Fa
     trace = "Traceback (most recent call last):\n  File …\nSyntaxError: '(' was never closed\n"
     airflow.answers["importErrors"] = [{"import_errors": [{"filename": "dags/hourly.py", "stack_trace": trace}]}]
     with pytest.raises(ServiceError, match=r"no DAG hourly: dags/hourly.py can't be read: SyntaxError: '\(' was never"):
-        Orchestrator(airflow.settings).trigger("hourly", {}, patience=60)
+        Orchestrator(airflow.settings, pause=0.01).trigger("hourly", {}, patience=60)
 
 
 def test_a_file_that_broke_after_its_dag_was_known_is_told_as_well(airflow: FakeAirflow) -> None:
@@ -107,11 +108,11 @@ def test_a_file_that_broke_after_its_dag_was_known_is_told_as_well(airflow: Fake
     broken = [{"filename": f"dags/{name}.py", "stack_trace": "NameError: x"} for name in ("clickstream_a", "theirs")]
     airflow.answers["importErrors"] = [{"import_errors": broken}]
     with pytest.raises(ServiceError, match=r"hourly can't be run: dags/clickstream_a.py can't be read: NameError: x"):
-        Orchestrator(airflow.settings).trigger("hourly", {}, patience=60)
+        Orchestrator(airflow.settings, pause=0.01).trigger("hourly", {}, patience=60)
     assert commands._broken_dags(airflow.settings) == {"clickstream_a.py": "NameError: x"}
     airflow.refusal = "cut is not a cut"
     with pytest.raises(ServiceError, match=r"400 .*cut is not a cut"):
-        Orchestrator(airflow.settings).trigger("hourly", {}, patience=60)
+        Orchestrator(airflow.settings, pause=0.01).trigger("hourly", {}, patience=60)
 
 
 def test_nobody_waits_for_a_run_of_a_paused_dag(airflow: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,14 +127,14 @@ def test_nobody_waits_for_a_run_of_a_paused_dag(airflow: FakeAirflow, monkeypatc
 
 def test_a_dag_that_nobody_knows_is_an_error_after_a_while(airflow: FakeAirflow) -> None:
     with pytest.raises(ServiceError, match="no DAG houry: http"):
-        Orchestrator(airflow.settings).trigger("houry", {}, patience=0)
+        Orchestrator(airflow.settings, pause=0.01).trigger("houry", {}, patience=0)
 
 
 def test_a_run_whose_start_was_not_answered_is_started_once(
     airflow: FakeAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.orchestrator._TIMEOUT", 0.2)
-    run_id = Orchestrator(airflow.settings).trigger("started", {})
+    monkeypatch.setattr("infra.airflow.client._TIMEOUT", 0.2)
+    run_id = Orchestrator(airflow.settings, pause=0.01).trigger("started", {})
     assert airflow.started == [run_id, run_id]  # asked twice, for the same run
 
 
@@ -146,7 +147,7 @@ def test_a_task_that_waits_for_a_full_pool_says_so(airflow: FakeAirflow) -> None
     ]
     airflow.answers["pools/clickstream_curate"] = [{"open_slots": 0, "slots": 1}]
     told: list[dict[str, str]] = []
-    ended = Orchestrator(airflow.settings).follow("hourly", "r1", told.append)
+    ended = Orchestrator(airflow.settings, pause=0.01).follow("hourly", "r1", told.append)
     assert (ended["state"], ended["failed"]) == ("success", {})
     full = "waits for pool clickstream_curate, of whose 1 slots none is free"
     missing = "waits for pool clickstream_unknown, which does not exist"
@@ -172,7 +173,7 @@ def test_of_a_run_that_has_ended_it_is_known_who_failed_and_who_never_had_a_slot
     airflow.answers["pools/clickstream_curate"] = [{"open_slots": 0, "slots": 1}]
     airflow.answers["pools/clickstream_features"] = [{"open_slots": 1, "slots": 1}]
     airflow.answers["pools/clickstream_quality"] = [{"open_slots": -1, "slots": -1}]  # no limit
-    found = Orchestrator(airflow.settings).troubles("hourly", "r1")
+    found = Orchestrator(airflow.settings, pause=0.01).troubles("hourly", "r1")
     assert found == {"sessions": "failed", "curate": "waits for pool clickstream_curate, of whose 1 slots none is free"}
 
 
@@ -183,9 +184,9 @@ def test_a_run_is_found_by_the_batch_for_which_an_asset_woke_it(airflow: FakeAir
     airflow.answers[of] = [{"dag_runs": []}, {"dag_runs": [{"dag_run_id": "old", "run_type": "manual"}] * 150 + listed}]
     for run, batch in (("r1", "hour-1"), ("by-hand", "hour-2"), ("r3", "hour-2")):  # the newest has not said it yet
         airflow.answers[f"{of}/{run}/taskInstances/batch/xcomEntries/return_value"] = [{"value": batch}]
-    assert Orchestrator(airflow.settings).woken_for("hour-2", "train", patience=30) == "r3"
+    assert Orchestrator(airflow.settings, pause=0.01).woken_for("hour-2", "train", patience=30) == "r3"
     with pytest.raises(ServiceError, match="train was not woken for hour-9 within 0 s: is it paused"):
-        Orchestrator(airflow.settings).woken_for("hour-9", "train", patience=0)
+        Orchestrator(airflow.settings, pause=0.01).woken_for("hour-9", "train", patience=0)
 
 
 def test_a_run_of_more_tasks_than_a_page_holds_is_followed_to_its_last(airflow: FakeAirflow) -> None:
@@ -193,5 +194,5 @@ def test_a_run_of_more_tasks_than_a_page_holds_is_followed_to_its_last(airflow: 
     mapped = [task("curate", "success", began) | {"map_index": number} for number in range(230)]
     airflow.answers[RUN] = [{"state": "success"}]
     airflow.answers[TASKS] = [{"task_instances": mapped}]
-    ended = Orchestrator(airflow.settings).follow("hourly", "r1", lambda states: None)
+    ended = Orchestrator(airflow.settings, pause=0.01).follow("hourly", "r1", lambda states: None)
     assert len(ended["seconds"]) == 230 and "curate[229]" in ended["seconds"]

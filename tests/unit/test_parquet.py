@@ -19,27 +19,24 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from infra.errors import DependencyError
-from ingest import codec
-from ingest.events import EVENT_TYPES, ClickEvent, Device, Page, Source, as_dict
-from storage.bodies import require
-from storage.containers import Container, FileInfo, RecordFile, event_envelope, varint
+from ingest.event import codec
+from ingest.event.event import EVENT_TYPES, ClickEvent, Device, Page, Source, as_dict
 from storage.errors import ContainerError
+from storage.formats import FORMATS
+from storage.formats.arrow_decoder import require
+from storage.formats.avro.writer import Container
+from storage.formats.envelope import event_envelope, varint
+from storage.formats.file_info import FileInfo
+from storage.formats.format import RecordFile
+from storage.formats.parquet.footer import read_info
+from storage.formats.parquet.writer import ROW_GROUP_BYTES, ParquetFile
+from storage.formats.schemas import SchemaRegistry
 from storage.layout import Layout
-from storage.parquet import ROW_GROUP_BYTES, ParquetFile, read_info
-from storage.partition import PartitionWriter, Record, Records, Sealed
-from storage.rolling import Limits
-from storage.schemas import Registry
+from storage.sink.rolling import Limits
+from storage.sink.writer import KafkaRecord, PartitionWriter, Records, Sealed
+from tests.support.events import minimal
 
-EVENT = ClickEvent(
-    event_id="e",
-    message_id="m",
-    event_type="page_view",
-    occurred_at=1_431_857_100_000,
-    received_at=1_431_857_101_000,
-    write_key="demo",
-    source=Source(protocol="native"),
-    position=12_345,
-)
+EVENT = minimal(position=12_345)
 VALUE = codec.encode(EVENT)
 BODY = codec.split(VALUE)[1]
 LONG = st.integers(-(2**63), 2**63 - 1)
@@ -234,15 +231,15 @@ NEWER_VALUE = codec.MARKER + codec.schema_fingerprint(NEWER) + BODY + b"\x02\x06
 TOO_LONG = BODY.replace(varint(12_345), varint(2**40))
 
 
-def landed(records: list[Record], plain: bool = False) -> list[Sealed]:
-    registry = Registry()
+def landed(records: list[KafkaRecord], plain: bool = False) -> list[Sealed]:
+    registry = SchemaRegistry()
     registry.add(codec.SCHEMA)
     registry.add(NEWER)
     writer = PartitionWriter(
         Layout("/root", "clicks"),
         3,
         records[0][0],
-        format_="parquet",
+        format_=FORMATS["parquet"],
         codec_="null",
         limits=Limits(1 << 30, 1 << 30, 300.0),
         registry=None if plain else registry,
@@ -253,7 +250,7 @@ def landed(records: list[Record], plain: bool = False) -> list[Sealed]:
     return list(writer.sealed)
 
 
-def of(values: list[bytes | None]) -> list[Record]:
+def of(values: list[bytes | None]) -> list[KafkaRecord]:
     return [(offset, 1_000 + offset, b"key", value) for offset, value in enumerate(values)]
 
 

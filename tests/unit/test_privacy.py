@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from infra.policy import Privacy
-from ingest import codec, enrich
+from infra.settings.collector import Privacy
 from ingest.errors import Dropped
-from ingest.privacy import IDENTIFIERS, Rules
-from ingest.protocols import Context, native
+from ingest.event import codec, enrich
+from ingest.event.context import Context
+from ingest.policy.privacy import IDENTIFIERS, Rules
+from ingest.protocols import native
 
 SALT = "0123456789abcdef"
 LIVE = Context(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from storage.audit import Audit, audit
-from storage.audit_files import Finding
+from storage.audit.partition import Finding
+from storage.audit.topic import Audit, audit
+from storage.cli.proof import ledger_command, watch_until_interrupted
 from storage.errors import BatchError
 from storage.layout import Layout
-from storage.proof_commands import ledger, watch_until_interrupted
 from tests.fakes import FakeHdfs
 
 
@@ -33,7 +33,7 @@ def test_watching_shows_it_again_until_ctrl_c(capsys: pytest.CaptureFixture[str]
     [(["--all", "--batch", "one"], "--all and --batch"), (["--watch", "--json"], "--watch and --json")],
 )
 def test_options_that_exclude_each_other_are_refused(options: list[str], problem: str) -> None:
-    result = CliRunner().invoke(ledger, options)
+    result = CliRunner().invoke(ledger_command, options)
     assert (result.exit_code, problem in result.output) == (2, True)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from infra.sections import Collector, Kafka
 from infra.settings import Settings
-from ingest import codec
+from infra.settings.collector import Collector
+from infra.settings.servers import Kafka
+from ingest.delivery.publisher import KafkaPublisher
+from ingest.delivery.record import Record
 from ingest.errors import SpoolFull
-from ingest.publisher import KafkaPublisher
-from ingest.spool import Record
+from ingest.event import codec
 from tests.fakes import FakeProducer
 
 

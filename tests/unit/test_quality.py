@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from processing import quality
+from processing.tables import quality
 
 NOON = datetime(2026, 5, 17, 12, tzinfo=UTC)
 
@@ -21,6 +21,9 @@ NOON = datetime(2026, 5, 17, 12, tzinfo=UTC)
         (10_001, [1_000], True),
         (0, [99], False),  # chance
         (1_000_000, [], False),  # nothing to compare with
+        (150, [0], False),  # after an idle week
+        (1_000, [0, 900, 0], False),
+        (20_000, [0, 900, 0], True),
     ],
 )
 def test_a_batch_out_of_proportion_to_the_weeks_before_is_found(now: int, weeks: list[int], wrong: bool) -> None:

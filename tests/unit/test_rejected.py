@@ -6,11 +6,11 @@ import base64
 import json
 from typing import Any
 
-from infra.policy import Privacy
-from ingest.kept import Kept
-from ingest.privacy import Rules
-from ingest.protocols import Context
-from ingest.rejected import MAX_PAYLOAD, Reject, encode, of_text, redact, redact_line
+from infra.settings.collector import Privacy
+from ingest.event.context import Context
+from ingest.event.rejected import MAX_PAYLOAD, Reject, encode, of_text, redact, redact_line
+from ingest.policy.privacy import Rules
+from ingest.rejects.stored import StoredReject
 
 
 def test_private_fields_are_redacted_at_any_depth() -> None:
@@ -139,6 +139,6 @@ def test_one_message_that_nests_too_deeply_costs_the_others_nothing() -> None:
     [value] = encode(reject, write_key="k", protocol="native", run=None, received_at=5, is_line=False)
     document = json.loads(value)
     assert (document["truncated"], document["payload"]) == (True, [{"n": 1}, "[nested too deeply]", {"n": 2}])
-    apart = list(Kept.read(0, 0, document).apart())
+    apart = list(StoredReject.read(0, 0, document).apart())
     assert [one.payload for one in apart if isinstance(one.payload, dict) and not one.truncated] == [{"n": 1}, {"n": 2}]
     assert len({one.id for one in apart}) == 3

@@ -13,13 +13,12 @@ from flask import Flask, Response, request
 from werkzeug.serving import make_server
 
 from infra.errors import ConfigurationError, ServiceError
-from infra.policy import WriteKey
-from infra.sections import Collector
 from infra.settings import Settings
-from ingest import codec
-from ingest.collector import create_app
+from infra.settings.collector import Collector, WriteKey
 from ingest.errors import SourceError
-from ingest.replay import CollectorClient, Outcome, batches, bundled_log, guess_format, open_lines, replay
+from ingest.event import codec
+from ingest.http.app import create_app
+from ingest.tools.replay import CollectorClient, LineCounts, batches, bundled_log, guess_format, open_lines, replay
 from tests.fakes import FakePublisher
 
 LINE = b'203.0.113.9 - - [17/May/2015:10:05:03 +0000] "GET /a HTTP/1.1" 200 1 "-" "Firefox"'
@@ -68,7 +67,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     served.close()
 
 
-def send(served: Served, lines: list[bytes], batch_size: int = 500) -> Outcome:
+def send(served: Served, lines: list[bytes], batch_size: int = 500) -> LineCounts:
     with CollectorClient(served.settings) as client:
         return replay(client, lines, "access.log", "access-log", batch_size=batch_size)
 

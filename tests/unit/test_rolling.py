@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from storage.layout import BUCKET
-from storage.rolling import Limits, OpenFile, due
+from storage.sink.rolling import Limits, OpenFile, due
 
 LIMITS = Limits(max_bytes=1_000, max_records=100, max_age_seconds=60.0)
 YOUNG = OpenFile(first=10, end=20, records=10, size=100, age_seconds=1.0)

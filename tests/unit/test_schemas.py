@@ -9,9 +9,9 @@ from typing import Any
 import fastavro
 import pytest
 
-from ingest import codec
+from ingest.event import codec
 from storage.errors import ContainerError
-from storage.schemas import Registry, transcoder
+from storage.formats.schemas import SchemaRegistry, transcoder
 
 
 def schema(*fields: str, symbols: int = 2) -> dict[str, Any]:
@@ -27,14 +27,14 @@ def schema(*fields: str, symbols: int = 2) -> dict[str, Any]:
 
 @pytest.mark.parametrize("newer", [schema("a"), schema(symbols=3)])
 def test_the_schema_with_more_is_newer_even_if_it_appeared_first(newer: dict[str, Any]) -> None:
-    registry = Registry()
+    registry = SchemaRegistry()
     new, old = registry.add(newer), registry.add(schema())  # an old collector restarted, and compaction left this order
     assert registry.newer(new, old)
     assert not registry.newer(old, new)
 
 
 def test_of_two_that_say_the_same_the_later_is_newer() -> None:
-    registry = Registry()
+    registry = SchemaRegistry()
     first, second = registry.add(schema("a", "b")), registry.add(schema("b", "a"))
     assert registry.newer(second, first)
     assert not registry.newer(first, second)
@@ -61,20 +61,20 @@ def changed(**field: Any) -> dict[str, Any]:
     ],
 )
 def test_a_version_of_the_contract_is_told_from_what_somebody_else_writes(other: dict[str, Any], version: bool) -> None:
-    registry = Registry()
+    registry = SchemaRegistry()
     assert registry.is_version(registry.add(other)) is version
 
 
 @pytest.mark.parametrize("other", [schema("b"), schema("a", symbols=1), {**schema("a"), "name": "F"}])
 def test_of_two_that_each_lack_something_neither_is_newer(other: dict[str, Any]) -> None:
-    registry = Registry()
+    registry = SchemaRegistry()
     one, two = registry.add(schema("a", "c")), registry.add(other)
     assert registry.newer(one, two) is registry.extends(one, two)
     assert not registry.newer(two, one)
 
 
 def test_a_schema_is_known_by_the_fingerprint_it_has() -> None:
-    registry = Registry()
+    registry = SchemaRegistry()
     assert registry.add(codec.SCHEMA) == codec.FINGERPRINT
     assert codec.FINGERPRINT in registry and registry[codec.FINGERPRINT] == codec.SCHEMA and len(registry) == 1
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import InvalidEvent
-from ingest.protocols import Context
+from ingest.event.context import Context
 from ingest.protocols.segment import read
 
 NOW = 1_795_245_567_000

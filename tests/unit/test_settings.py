@@ -200,3 +200,13 @@ def test_a_schedule_is_cron(cron: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLICKSTREAM_AIRFLOW__SCHEDULE", cron)
     with pytest.raises(ConfigurationError, match="CLICKSTREAM_AIRFLOW__SCHEDULE"):
         Settings.from_env()
+
+
+def test_a_name_that_no_package_registers_is_told_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKSTREAM_SINK__FORMAT", "csv")
+    monkeypatch.setenv("CLICKSTREAM_PROCESSING__SEARCH_ALGORITHMS", '["ease", "oracle"]')
+    with pytest.raises(ConfigurationError) as raised:
+        Settings.from_env()
+    message = str(raised.value)
+    assert "CLICKSTREAM_SINK__FORMAT" in message and "avro, parquet, not 'csv'" in message
+    assert "CLICKSTREAM_PROCESSING__SEARCH_ALGORITHMS" in message and "nearest_sessions, not 'oracle'" in message

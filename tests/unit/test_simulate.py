@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from ingest import commands
-from ingest.events import EVENT_TYPES
-from ingest.protocols import Context, native
-from ingest.simulate import World, events, truth
+from ingest.event.context import Context
+from ingest.event.event import EVENT_TYPES
+from ingest.protocols import native
+from ingest.tools.simulate import World, events, truth
 
 WORLD = World(visitors=300, seed=7)
 

@@ -14,13 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import ServiceError
-from ingest.codec import SCHEMA, decode, encode, split
+from ingest.event.codec import SCHEMA, decode, encode, split
 from storage.bench.load import as_json, events
 from storage.bench.measure import Program, first_line, measure
 from storage.bench.output import ids
 from storage.bench.sink import compare
-from storage.containers import Container, FileInfo, event_envelope
-from storage.errors import ContainerError
+from storage.errors import StorageError
+from storage.formats.avro.writer import Container
+from storage.formats.envelope import event_envelope
+from storage.formats.file_info import FileInfo
 
 IDS = [made.event_id for made in events(3)]
 VALUES = [encode(made) for made in events(3)]
@@ -78,7 +80,7 @@ def test_ids_are_read_from_every_form_of_file(name: str, data: bytes) -> None:
 
 
 def test_a_file_of_another_kind_is_an_error() -> None:
-    with pytest.raises(ContainerError, match=r"part-0\.csv"):
+    with pytest.raises(StorageError, match=r"part-0\.csv"):
         ids("part-0.csv", b"")
 
 

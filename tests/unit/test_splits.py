@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from processing.training.splits import Split
+from processing.bench.splits import Split
 
 USERS = np.repeat(np.arange(5), [4, 8, 1, 3, 40])
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.delivery.record import Record
+from ingest.delivery.spool import Spool
 from ingest.errors import PublishError, SpoolFull
-from ingest.spool import Record, Spool
 
 MIB = 1024 * 1024
 

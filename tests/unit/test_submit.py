@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from infra import archives, commands, submit
-from infra.archives import Archive
+from infra import commands
 from infra.errors import ConfigurationError, ServiceError
 from infra.services.spark import upload
 from infra.settings import Settings
+from infra.spark import archives, submit
+from infra.spark.archives import Archive
+from processing.algorithms import ALGORITHMS
+from storage.formats import FORMATS
 from tests.fakes import FakeShell
 
 
@@ -74,6 +77,11 @@ def test_the_environment_holds_what_jobs_import_and_what_that_needs_but_neither_
     environment = archives.environment()
     tops = {name.split("/")[0] for name in environment.files}
     assert {"hdfs_native", "pydantic", "pydantic_core", "pandas", "dateutil", "numpy", "numpy.libs", "pyarrow"} <= tops
+    # What only a module needs that a registry names in a text: a format, a recommender.
+    assert {"backports", "fastavro"} <= tops
+    assert {*FORMATS, *(entry.place.split(":")[0].rpartition(".")[2] for entry in ALGORITHMS.values())} <= {
+        name.rpartition(".")[2] for name in archives._imported()
+    }
     assert not {"pyspark", "py4j", "airflow", "flask", "kafka", "pytest", "infra", "bin", ".."} & tops
     assert not any("/tests/" in name for name in environment.files)
     assert environment.files["hdfs_native/__init__.py"].is_file()

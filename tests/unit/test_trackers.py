@@ -1,4 +1,4 @@
-"""The doors of others' trackers, through the real app: requests as the clients sent them, and wrong ones."""
+"""Routes of trackers' protocols, through the real app: requests as the clients sent them, and wrong ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from ingest.errors import SpoolFull
-from ingest.events import event_id
-from ingest.trackers import TP2
+from ingest.event.event import event_id
+from ingest.protocols.snowplow import TP2
 from tests.fakes import FakePublisher
-from tests.unit.tracked import BASIC, LIMIT, NOW, ORIGIN, TRACK, app, events, rejects, snowplow
+from tests.support.tracked import BASIC, LIMIT, NOW, ORIGIN, TRACK, app, events, rejects, snowplow
 
 CAPTURED = [
     json.loads(line) for line in Path(__file__).with_name("captured_requests.jsonl").read_text("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The doors of PostHog's batches, pixels and forms."""
+"""Routes of PostHog's batches, pixels and forms."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from ingest.trackers import GIF
+from ingest.protocols.pixel import GIF
 from tests.fakes import FakePublisher
-from tests.unit.tracked import BROWSER, NOW, app, events, rejects
+from tests.support.tracked import BROWSER, NOW, app, events, rejects
 
 
 @pytest.fixture

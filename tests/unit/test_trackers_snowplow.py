@@ -1,4 +1,4 @@
-"""The doors of Snowplow's trackers, which have no key but an app id, and repeat for ever what gets a 413."""
+"""Routes of Snowplow's trackers, which have no key but an app id, and repeat for ever what gets a 413."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import io
 import pytest
 from flask.testing import FlaskClient
 
-from ingest.trackers import GIF, TP2
+from ingest.protocols.pixel import GIF
+from ingest.protocols.snowplow import TP2
 from tests.fakes import FakePublisher
-from tests.unit.tracked import BASIC, BROWSER, LIMIT, app, events, rejects, snowplow
+from tests.support.tracked import BASIC, BROWSER, LIMIT, app, events, rejects, snowplow
 
 
 @pytest.fixture
@@ -64,6 +65,17 @@ def test_a_snowplow_request_of_one_event_that_is_too_large_is_no_413(
     unknown = snowplow({"e": "pv", "aid": "none", "url": "x" * LIMIT})
     assert client.post(TP2, data=unknown).status_code == 401
     assert client.post(TP2, data=gzip.compress(b"x" * 10_000_000), headers=BASIC).status_code == 200
+
+
+def test_of_a_request_without_a_whole_event_what_was_cut_is_kept_whatever_page_sent_it(
+    client: FlaskClient, publisher: FakePublisher
+) -> None:
+    """Nobody is admitted where nothing is taken: without events no page is refused, and the reject is not lost."""
+    headers = BASIC | {"Origin": "https://elsewhere.example"}
+    assert client.post(TP2, data=snowplow(), headers=headers).status_code == 200
+    assert client.post(TP2, data=snowplow({"e": "pv", "page": "x" * LIMIT}), headers=headers).status_code == 200
+    [reject] = rejects(publisher)
+    assert (reject["field"], reject["write_key"]) == ("body", "shop")
 
 
 def test_snowplows_pixel_answers_with_one(client: FlaskClient, publisher: FakePublisher) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from infra.errors import ConfigurationError
-from infra.policy import TrackingPlan
+from infra.settings.collector import TrackingPlan
 from ingest.errors import InvalidEvent, Quarantined
-from ingest.tracking_plan import Plan, load
+from ingest.policy.tracking_plan import Plan, load
 
 SCHEMA = {
     "type": "object",
