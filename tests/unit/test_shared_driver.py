@@ -155,14 +155,15 @@ def test_jobs_of_a_run_wait_for_its_driver_but_not_for_long_and_another_run_has_
 
     def ask(run: str) -> subprocess.Popen[bytes]:
         asks = f"""
-from pathlib import Path
+import sys; from pathlib import Path
 from infra.settings import Settings
 from infra.spark.drivers import Client, Drivers
 drivers = Drivers(Settings(home=Path({str(driven.home)!r})), {driven.drivers()._command!r}, {turn_seconds})
 with open({str(said)!r}, "a", buffering=1) as said:
     Client(drivers, lambda line: said.write(line + chr(10))).run({run!r}, "wait", {str(go)!r}, {{}})
+sys.stdin.read()  # a driver ends with its parent, which here is no JVM but this
 """
-        return subprocess.Popen([sys.executable, "-c", asks])
+        return subprocess.Popen([sys.executable, "-c", asks], stdin=subprocess.PIPE)
 
     def begun() -> list[str]:
         return [line.split()[3] for line in said.read_text().splitlines() if line.startswith("begins")]
@@ -174,7 +175,10 @@ with open({str(said)!r}, "a", buffering=1) as said:
     asking.append(ask("r2"))
     eventually(lambda: len(begun()) == drivers + 1)
     go.touch()
-    assert [process.wait(30) for process in asking] == [0, 0, 0]
+    eventually(lambda: said.read_text().count("ends wait") == 3)
+    for process in asking:
+        process.communicate(timeout=30)
+    assert [process.returncode for process in asking] == [0, 0, 0]
     assert len(set(begun())) == drivers + 1
 
 
